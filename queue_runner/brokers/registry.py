@@ -1,0 +1,59 @@
+"""Find the adapter for a URL, through the entry points of the group `queue_runner.brokers`."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from urllib.parse import urlsplit, urlunsplit
+
+from queue_runner.brokers.base import Broker
+from queue_runner.errors import UnknownScheme
+
+GROUP = "queue_runner.brokers"
+
+
+def connect(url: str) -> Broker:
+    """Make the adapter that `url` names.
+
+    `amqp(s)://user:password@host:5672/vhost`, `redis(s)://host:6379/0`, `zmq+tcp://host:5670`,
+    `zmq+ipc:///path/to/socket`; an adapter from another package brings its own scheme. Every adapter
+    takes `?prefix=NAME`, which keeps its queues apart from those of others on the same server.
+
+    An entry point is a callable that takes the URL. Raises `UnknownScheme`, `BrokerRefused`,
+    `ValueError` (a malformed URL).
+    """
+    return adapter(url)(url)
+
+
+def adapter(url: str) -> Callable[[str], Broker]:
+    scheme = urlsplit(url).scheme
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if scheme not in found:
+        near = difflib.get_close_matches(scheme, found, n=1)
+        hint = f" Did you mean {near[0]}://?" if near else ""
+        raise UnknownScheme(
+            f"no broker adapter for {scheme!r} in {redacted(url)!r};"
+            f" installed: {', '.join(sorted(found)) or 'none'}.{hint}"
+        )
+    try:
+        loaded: Callable[[str], Broker] = found[scheme].load()
+    except ImportError as error:
+        raise UnknownScheme(
+            f"the broker adapter for {scheme!r} ({found[scheme].value}) cannot be imported: {error}"
+        ) from error
+    return loaded
+
+
+def redacted(url: str) -> str:
+    """The URL without its password, for messages and logs."""
+    try:
+        parts = urlsplit(url)
+        password = parts.password
+    except ValueError:
+        return re.sub(r"//[^@]*@", "//***@", url)
+    if password is None:
+        return url
+    user_info, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user_info.partition(':')[0]}:***@{host}"))

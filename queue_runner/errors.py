@@ -1,0 +1,98 @@
+"""Every exception of ours, split by what the caller can do about it.
+
+    QueueRunnerError
+    ├── TryLater                 nothing is wrong with the request; the other side is not there (now)
+    │   ├── BrokerUnavailable
+    │   ├── CollectorUnavailable
+    │   └── StoreUnavailable
+    ├── FixThis                  the caller has to change something first
+    │   ├── StudyError           a study file or Study object is wrong: file, line, field
+    │   ├── BrokerRefused        credentials, rights or a dangerous server setting
+    │   ├── CollectorRefused     a wrong or missing token, or a request it does not accept
+    │   ├── UnknownScheme        no adapter is installed for that URL
+    │   ├── Unsupported          the adapter declared that it cannot do this
+    │   ├── NotFound             no such study, job, artifact
+    │   ├── MissingTool          a program or an optional package is not installed
+    │   └── TooBig               a message or file over the limit
+    ├── JobError                 why one attempt failed; becomes the `failure` of its Result
+    └── WireError                bytes that are no message of ours; dead-lettered with this text
+
+Anything else that escapes is a bug and may show its stack trace.
+"""
+
+from __future__ import annotations
+
+
+class QueueRunnerError(Exception):
+    """Root of all errors that queue-runner raises on purpose."""
+
+
+class TryLater(QueueRunnerError):
+    """The other side did not answer within the deadline the caller gave."""
+
+
+class BrokerUnavailable(TryLater):
+    """No broker server answered before the deadline."""
+
+
+class CollectorUnavailable(TryLater):
+    """The collector did not answer before the deadline."""
+
+
+class StoreUnavailable(TryLater):
+    """The store did not answer, or its disk is full."""
+
+
+class FixThis(QueueRunnerError):
+    """The caller has to change something before trying again."""
+
+
+class StudyError(FixThis):
+    """A study is wrong. The text has one line per problem: where, what, what was expected."""
+
+
+class BrokerRefused(FixThis):
+    """The broker server answered and said no."""
+
+
+class CollectorRefused(FixThis):
+    """The collector answered and said no."""
+
+
+class UnknownScheme(FixThis):
+    """No installed adapter, store, kind or runtime goes by that name."""
+
+
+class Unsupported(FixThis):
+    """The adapter's `capabilities` say that its server cannot do this."""
+
+
+class NotFound(FixThis):
+    """No study, job or artifact goes by that name."""
+
+
+class MissingTool(FixThis):
+    """A program or an optional package is not installed; the text says how to get it."""
+
+
+class TooBig(FixThis):
+    """A message or a file is over the limit; the text says which limit."""
+
+
+class WireError(QueueRunnerError):
+    """Bytes that do not decode to a message of ours."""
+
+
+class JobError(QueueRunnerError):
+    """Why one attempt failed.
+
+    `reason` is one of `model.Reason`; `step` names the step of the job that failed, if any did.
+    """
+
+    def __init__(
+        self, reason: str, message: str, *, step: str | None = None, exit_code: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.step = step
+        self.exit_code = exit_code

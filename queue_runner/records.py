@@ -1,0 +1,56 @@
+"""What can be asked about studies and results: by the collector's database, or over its HTTP API.
+
+The client is written against this, so that an embedded run and a remote collector look the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from queue_runner.model import (
+    Result,
+    State,
+    StudyRecord,
+    StudyStatus,
+    WorkerStatus,
+)
+
+
+class Records(Protocol):
+    """Read access. Every method raises `NotFound` for a study or job that is not there."""
+
+    def studies(self) -> list[StudyStatus]:
+        """All studies, the latest first."""
+
+    def study(self, study: str) -> StudyRecord:
+        """By id, or by name: then the latest of that name."""
+
+    def status(self, study: str) -> StudyStatus: ...
+
+    def results(
+        self,
+        study: str,
+        *,
+        after: int = -1,
+        limit: int = 1000,
+        states: Sequence[State] = (),
+    ) -> list[Result]:
+        """Final results in the order of their index, those with an index above `after`."""
+
+    def arrivals(
+        self, study: str, *, cursor: int = 0, limit: int = 1000
+    ) -> tuple[list[Result], int]:
+        """Final results in the order they arrived, from `cursor` on, and the cursor to go on with.
+
+        A job whose final result was replaced (after a retry by hand) arrives again.
+        """
+
+    def result(self, job_id: str) -> Result:
+        """The final result of one job."""
+
+    def attempts(self, job_id: str) -> list[Result]:
+        """Every attempt at a job that was reported, oldest first, the final one included."""
+
+    def workers(self) -> list[WorkerStatus]:
+        """Workers heard of in the last hour."""
