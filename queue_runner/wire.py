@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 from typing import Any, TypeVar
@@ -62,7 +62,7 @@ def decode_batch(body: bytes, expected: Sequence[type]) -> list[Any]:
     pairs = payload if name == "batch" else [[name, payload]]
     if not isinstance(pairs, list):
         raise WireError(f"a batch is a list, not {_kind_of(pairs)}")
-    values = []
+    values: list[Any] = []
     for pair in pairs:
         if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)):
             raise WireError("an item of a batch is a pair of type and payload")
@@ -138,7 +138,7 @@ _Reader = Callable[[object, str], object]
 
 
 @cache
-def _reader(hint: Any) -> _Reader:
+def _reader(hint: Hashable) -> _Reader:
     """A function that checks a plain value against a type hint and converts it."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:

@@ -228,9 +228,7 @@ class Broker(ABC):
         """Look at dead letters of a queue, oldest first, without taking them."""
 
     @abstractmethod
-    def replay(
-        self, queue: str, ids: Sequence[str] | None = None, timeout_s: float = 30.0
-    ) -> int:
+    def replay(self, queue: str, ids: Sequence[str] | None = None, timeout_s: float = 30.0) -> int:
         """Put dead letters (all, or those with these ids) back into their queue; returns how many.
 
         Each is published before it is removed. Its attempt number starts from 1 again.

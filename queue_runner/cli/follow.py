@@ -1,0 +1,218 @@
+"""`status`, `watch`, `results`, `logs`, `plot`: look at studies."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from queue_runner.cli.app import EXIT_JOBS_FAILED, EXIT_OK, app
+from queue_runner.cli.options import CollectorUrl, Folder, Json, StudyName, TokenFile, print_json
+
+if TYPE_CHECKING:
+    from queue_runner.client.client import StudyHandle
+
+_RUNS = Path("runs")
+_WATCH_POLL_S = 0.5
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+class StateName(StrEnum):
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@app.command(epilog="Example: queue-runner status --collector http://lab:8787")
+def status(
+    study: StudyName = None,
+    folder: Folder = _RUNS,
+    collector: CollectorUrl = None,
+    token_file: TokenFile = None,
+    as_json: Json = False,
+) -> None:
+    """How far studies are, and which workers are there."""
+    from queue_runner.cli.render import console, status_table, workers_table
+    from queue_runner.cli.source import open_client
+
+    with open_client(folder, collector=collector, token_file=token_file) as client:
+        statuses = [client.handle(study).status()] if study else client.studies()
+        workers = client.workers()
+    if as_json:
+        print_json(
+            {
+                "studies": [dataclasses.asdict(item) for item in statuses],
+                "workers": [dataclasses.asdict(item) for item in workers],
+            }
+        )
+        return
+    out = console()
+    if not statuses:
+        out.print("no studies yet; queue-runner run STUDY.yaml makes one")
+        return
+    out.print(status_table(statuses))
+    if workers:
+        out.print(workers_table(workers))
+
+
+@app.command(epilog="Example: queue-runner watch cavity")
+def watch(
+    study: StudyName = None,
+    folder: Folder = _RUNS,
+    collector: CollectorUrl = None,
+    token_file: TokenFile = None,
+) -> int:
+    """Follow a study with a progress bar until every job has a result. Ctrl-C only stops watching."""
+    from queue_runner.cli.source import open_client, pick
+
+    with open_client(folder, collector=collector, token_file=token_file) as client:
+        handle = pick(client, study)
+        follow(handle)
+        return EXIT_JOBS_FAILED if handle.status().failed else EXIT_OK
+
+
+def follow(handle: StudyHandle, *, quiet: bool = False) -> None:
+    from queue_runner.cli.render import progress_bar
+    from queue_runner.errors import NotFound
+
+    with progress_bar(handle.id, quiet=quiet) as bar:
+        while True:
+            try:
+                now = handle.status()
+            except NotFound:  # submitted a moment ago: the collector has not taken it in yet
+                time.sleep(_WATCH_POLL_S)
+                continue
+            bar.update(now)
+            if now.done:
+                return
+            time.sleep(_WATCH_POLL_S)
+
+
+@app.command(epilog="Example: queue-runner results cavity --format csv --out cavity.csv")
+def results(
+    study: StudyName = None,
+    folder: Folder = _RUNS,
+    collector: CollectorUrl = None,
+    token_file: TokenFile = None,
+    output: Annotated[Format, typer.Option("--format", "-f", help="How to write them.")] = (
+        Format.TABLE
+    ),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write to a file.")
+    ] = None,
+    state: Annotated[
+        list[StateName] | None, typer.Option("--state", help="Only these; may be repeated.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """The results of a study so far: a row a job, with its parameters and what was measured."""
+    from queue_runner.cli.source import open_client, pick
+    from queue_runner.client.frames import csv_lines, json_lines, write_parquet
+    from queue_runner.model import State
+
+    output = Format.JSON if as_json else output
+    with open_client(folder, collector=collector, token_file=token_file) as client:
+        handle = pick(client, study)
+        rows = handle.rows([State(name.value) for name in state or []])
+        if output is Format.PARQUET:
+            if out is None:
+                raise typer.BadParameter("Parquet needs a file: --out FILE", param_hint="--out")
+            write_parquet(rows, out)
+        elif output is Format.TABLE:
+            _print_table(list(rows), out, handle.id)
+        else:
+            _write(csv_lines(rows) if output is Format.CSV else json_lines(rows), out)
+
+
+def _print_table(rows: list[dict[str, object]], out: Path | None, title: str) -> None:
+    from rich.console import Console
+
+    from queue_runner.cli.render import console, results_table
+
+    if out is None:
+        console().print(results_table(rows, title=title))  # type: ignore[arg-type]
+        return
+    with out.open("w") as file:
+        Console(file=file, width=200).print(results_table(rows, title=title))  # type: ignore[arg-type]
+
+
+def _write(lines: Iterable[str], out: Path | None) -> None:
+    if out is None:
+        for line in lines:
+            typer.echo(line, nl=False)
+        return
+    with out.open("w", newline="") as file:
+        file.writelines(lines)
+
+
+@app.command(epilog="Example: queue-runner logs cavity-1f0c9a7e21.0000003")
+def logs(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="A job's id, as `results` lists it.")],
+    folder: Folder = _RUNS,
+    collector: CollectorUrl = None,
+    token_file: TokenFile = None,
+    attempt: Annotated[
+        int | None, typer.Option("--attempt", min=1, help="Which attempt; default: the last.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """The end of a job's log, and why it failed."""
+    from queue_runner.cli.source import open_client
+    from queue_runner.errors import NotFound
+
+    with open_client(folder, collector=collector, token_file=token_file) as client:
+        attempts = client.records.attempts(job)
+    chosen = [result for result in attempts if attempt in (None, result.attempt)]
+    if not chosen:
+        there = ", ".join(str(result.attempt) for result in attempts) or "none"
+        raise NotFound(f"{job} has no attempt {attempt}; there are: {there}")
+    result = chosen[-1]
+    if as_json:
+        from queue_runner.wire import to_plain
+
+        print_json(to_plain(result))
+        return
+    typer.echo(f"{job}: attempt {result.attempt} {result.state} on {result.worker}")
+    if result.failure is not None:
+        typer.echo(f"{result.failure.reason}: {result.failure.message}")
+    typer.echo(result.log_tail)
+
+
+@app.command(
+    epilog="Example: queue-runner plot cavity --x nu --y p_max --by speed --out cavity.png"
+)
+def plot(
+    study: StudyName = None,
+    folder: Folder = _RUNS,
+    collector: CollectorUrl = None,
+    token_file: TokenFile = None,
+    x: Annotated[str | None, typer.Option("--x", help="Column on the x axis.")] = None,
+    y: Annotated[str | None, typer.Option("--y", help="Column on the y axis.")] = None,
+    by: Annotated[str | None, typer.Option("--by", help="Column with a line each.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="PNG, SVG or PDF.")] = Path("plot.png"),
+) -> None:
+    """Draw a measured value over a parameter."""
+    from queue_runner.cli.source import open_client, pick
+    from queue_runner.client.plots import choose_axes, draw
+    from queue_runner.client.runs import metric_names
+
+    with open_client(folder, collector=collector, token_file=token_file) as client:
+        handle = pick(client, study)
+        rows = list(handle.rows())
+        record = handle.record()
+        axes = choose_axes(rows, record.parameters, metric_names(handle), x=x, y=y, by=by)
+    draw(rows, axes, out, title=record.name)
+    typer.echo(
+        f"{out}: {axes.y} over {axes.x}" + (f", a line for each {axes.by}" if axes.by else "")
+    )

@@ -1,0 +1,99 @@
+"""Options that several commands share, and the values they take."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")]
+StudyName = Annotated[
+    str | None,
+    typer.Argument(metavar="[STUDY]", help="A study's id or name; default: the latest study."),
+]
+Broker = Annotated[
+    str | None,
+    typer.Option(
+        "--broker",
+        metavar="URL",
+        help="Broker: amqp://, redis:// or zmq+tcp://. A URL with a password belongs in"
+        " QUEUE_RUNNER_BROKER or in the file that QUEUE_RUNNER_BROKER_FILE names.",
+    ),
+]
+CollectorUrl = Annotated[
+    str | None,
+    typer.Option("--collector", metavar="URL", help="Collector; also QUEUE_RUNNER_COLLECTOR."),
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        help="File with the collector's token; also QUEUE_RUNNER_TOKEN_FILE.",
+    ),
+]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="Store of templates and artifacts, reachable by workers; also QUEUE_RUNNER_STORE.",
+    ),
+]
+Folder = Annotated[
+    Path,
+    typer.Option("--folder", metavar="DIR", help="Where `run` keeps its studies."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Cores = Annotated[
+    int | None,
+    typer.Option("--cores", min=1, help="Cores to use; default: those of this machine."),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option("--memory", metavar="SIZE", help="Memory to use, such as 8GiB; default: all."),
+]
+Queues = Annotated[
+    list[str] | None,
+    typer.Option("--queue", metavar="NAME", help="Queue to take jobs from; may be repeated."),
+]
+
+
+class KeepFolders(StrEnum):
+    NONE = "none"
+    FAILED = "failed"
+    ALL = "all"
+
+
+Keep = Annotated[
+    KeepFolders,
+    typer.Option("--keep-folders", help="Which work folders stay after their job."),
+]
+
+
+def read_token(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{path}: {error}", param_hint="--token-file") from error
+
+
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, sort_keys=False))
+
+
+def size_bytes(text: str | None) -> int | None:
+    """`8GiB`, `500 MB` or a number of bytes."""
+    from queue_runner.study.units import parse_bytes
+
+    if text is None:
+        return None
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--memory") from error

@@ -1,0 +1,122 @@
+"""`run`: a study from file to table on this machine, with broker, worker and collector embedded."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from queue_runner.cli.app import EXIT_INTERRUPTED, EXIT_JOBS_FAILED, EXIT_OK, app
+from queue_runner.cli.options import (
+    Cores,
+    Folder,
+    Json,
+    Keep,
+    KeepFolders,
+    Memory,
+    StudyFile,
+    print_json,
+    size_bytes,
+)
+
+if TYPE_CHECKING:
+    from queue_runner.client.client import StudyHandle
+    from queue_runner.client.folder import RunFolder
+    from queue_runner.model import StudyStatus
+
+_TABLE_ROWS = 40
+
+
+@app.command(epilog="Example: queue-runner run examples/cavity/study.yaml --cores 2")
+def run(
+    study_file: StudyFile,
+    folder: Folder = Path("runs"),
+    cores: Cores = None,
+    memory: Memory = None,
+    keep_folders: Keep = KeepFolders.FAILED,
+    as_json: Json = False,
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress and no table."),
+) -> int:
+    """Run a study on this machine with everything embedded; no server is needed.
+
+    Ctrl-C, or even kill -9, loses nothing but the jobs that were running: the same command goes on
+    where it stopped. Results land in DIR/STUDY-ID/: results.csv, plot.png, the state of the run.
+    """
+    from queue_runner.cli.render import progress_bar
+    from queue_runner.client.runs import RunSettings, local_run, write_outputs
+    from queue_runner.study import load_study
+
+    study = load_study(study_file)
+    settings = RunSettings(folder, cores, size_bytes(memory), keep_folders.value)
+    with _interruptible() as interrupted, local_run(study, settings) as local:
+        with progress_bar(study.name, quiet=quiet) as bar:
+            status = local.follow(bar.update, interrupted)
+        if not status.done:
+            typer.echo("interrupted: giving running jobs back ...", err=True)
+            local.drain()
+        written = write_outputs(local.handle, local.run)
+        if as_json:
+            print_json(_summary(local.handle, local.run))
+        elif not quiet:
+            _show(local.handle, status)
+        if not as_json:
+            _say_where(local.run, written, status)
+    if not status.done:
+        return EXIT_INTERRUPTED
+    return EXIT_JOBS_FAILED if status.failed else EXIT_OK
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Turn Ctrl-C and SIGTERM into an event; a second one ends the program as usual."""
+    interrupted = threading.Event()
+
+    def note(number: int, frame: object) -> None:
+        interrupted.set()
+        signal.signal(number, signal.default_int_handler)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interrupted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _show(handle: StudyHandle, status: StudyStatus) -> None:
+    from queue_runner.cli.render import console, failures, results_table
+    from queue_runner.model import State
+
+    out = console()
+    rows = list(handle.rows())
+    out.print(results_table(rows, limit=_TABLE_ROWS))
+    failed = list(handle.results([State.FAILED]))
+    more = f"More: queue-runner logs JOB, and queue-runner retry {handle.id}"
+    for line in failures(failed, status.failed, more=more):
+        out.print(line)
+
+
+def _say_where(run: RunFolder, written: list[Path], status: StudyStatus) -> None:
+    counts = f"{status.succeeded} of {status.total} succeeded"
+    counts += f", {status.failed} failed" if status.failed else ""
+    counts += f", {status.cancelled} cancelled" if status.cancelled else ""
+    if not status.done:
+        counts += "; the same command goes on with the rest"
+    names = ", ".join(path.name for path in written)
+    typer.echo(f"{counts}. Everything is in {run.root}/ ({names})")
+
+
+def _summary(handle: StudyHandle, run: RunFolder) -> dict[str, object]:
+    import dataclasses
+
+    status = dataclasses.asdict(handle.status())
+    return {
+        "folder": str(run.root.absolute()),
+        **status,
+        "results": [dict(r) for r in handle.rows()],
+    }

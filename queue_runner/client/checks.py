@@ -1,0 +1,167 @@
+"""What is installed, reachable, missing, and what to do about it: the checks behind `doctor`."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from queue_runner.brokers.registry import connect, redacted
+from queue_runner.client.config import Config
+from queue_runner.client.http import HttpRecords
+from queue_runner.errors import QueueRunnerError
+from queue_runner.store import open_store
+
+
+class Level(StrEnum):
+    OK = "ok"
+    NOTE = "note"  # not there, and needed only for some uses
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`fix` says what to do, where there is something to do."""
+
+    name: str
+    level: Level
+    detail: str
+    fix: str = ""
+
+
+_OPTIONAL = (
+    ("scipy", "sampling", "Latin hypercube and Sobol samples"),
+    ("matplotlib", "plot", "plots"),
+    ("polars", "table", "Parquet files and data frames"),
+    ("psycopg", "postgres", "a collector on PostgreSQL"),
+)
+
+
+def examine(config: Config) -> Iterator[Finding]:
+    """Every check, one after the other; none of them changes anything."""
+    yield _python()
+    yield from _packages()
+    yield _openfoam()
+    yield _mpi()
+    yield _engine()
+    yield from _broker(config)
+    yield from _collector(config)
+    yield _store(config)
+
+
+def _python() -> Finding:
+    detail = f"queue-runner {version('queue-runner')}, Python {platform.python_version()}"
+    return Finding("python", Level.OK, f"{detail} ({sys.executable})")
+
+
+def _packages() -> Iterator[Finding]:
+    for module, extra, purpose in _OPTIONAL:
+        if find_spec(module) is None:
+            fix = f"pip install 'queue-runner[{extra}]'"
+            yield Finding(module, Level.NOTE, f"not installed; needed for {purpose}", fix)
+        else:
+            yield Finding(module, Level.OK, f"{_version(module)}, for {purpose}")
+
+
+def _version(module: str) -> str:
+    try:
+        return version(module)
+    except PackageNotFoundError:
+        return "installed"
+
+
+def _openfoam() -> Finding:
+    from queue_runner.workers.openfoam.locate import describe
+
+    return _described("openfoam", describe, "kind openfoam", "apt-get install openfoam (Debian)")
+
+
+def _mpi() -> Finding:
+    from queue_runner.workers.mpi import describe
+
+    fix = "apt-get install openmpi-bin libopenmpi-dev, or pip install 'queue-runner[mpi]'"
+    return _described("mpi", describe, "kind mpi and parallel OpenFOAM", fix)
+
+
+def _described(name: str, describe: Callable[[], str], purpose: str, fix: str) -> Finding:
+    try:
+        return Finding(name, Level.OK, describe())
+    except QueueRunnerError as error:
+        return Finding(name, Level.NOTE, f"{error} Needed for {purpose}.", fix)
+
+
+def _engine() -> Finding:
+    docker = shutil.which("docker")
+    if docker is None:
+        return Finding("docker", Level.NOTE, "no docker client; needed only for containers")
+    asked = subprocess.run(
+        [docker, "version", "--format", "{{.Server.Version}}"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    if asked.returncode == 0 and asked.stdout.strip():
+        return Finding("docker", Level.OK, f"engine {asked.stdout.strip()}")
+    said = asked.stderr.strip().splitlines() or ["no answer"]
+    fix = "start the Docker engine, or set DOCKER_HOST; needed only for containers"
+    return Finding("docker", Level.NOTE, f"no engine answers: {said[-1]}", fix)
+
+
+def _broker(config: Config) -> Iterator[Finding]:
+    url, given = redacted(config.broker), "broker" in config.given
+    try:
+        with connect(config.broker) as broker:
+            server = broker.server(timeout_s=5.0)
+    except (QueueRunnerError, ValueError) as error:
+        fix = "start it, or name another with --broker or QUEUE_RUNNER_BROKER"
+        # without any setting nobody may want one: `run` brings its own
+        level = Level.FAILED if given else Level.NOTE
+        yield Finding("broker", level, f"{url}: {error}", fix)
+        return
+    yield Finding("broker", Level.OK, f"{url}: {server.product} {server.version}")
+    for warning in server.warnings:
+        yield Finding("broker", Level.WARNING, warning)
+
+
+def _collector(config: Config) -> Iterator[Finding]:
+    try:
+        records = HttpRecords(config.collector, config.token)
+        try:
+            studies = records.studies()
+        finally:
+            records.close()
+    except QueueRunnerError as error:
+        level = Level.FAILED if "collector" in config.given else Level.NOTE
+        fix = "start one with `queue-runner collector`, or set QUEUE_RUNNER_COLLECTOR and its token"
+        yield Finding("collector", level, str(error), fix)
+        return
+    yield Finding("collector", Level.OK, f"{config.collector}: {len(studies)} studies")
+
+
+def _store(config: Config) -> Finding:
+    try:
+        store = open_store(config.store)
+        with tempfile.TemporaryFile() as probe:
+            probe.write(b"queue-runner store check\n")
+            probe.seek(0)
+            store.put(probe)
+    except QueueRunnerError as error:
+        return Finding("store", Level.FAILED, str(error), "name another with QUEUE_RUNNER_STORE")
+    return Finding("store", Level.OK, f"{config.store}: writable{_free(config.store)}")
+
+
+def _free(url: str) -> str:
+    if not url.startswith("file://"):
+        return ""
+    usage = shutil.disk_usage(Path(url.removeprefix("file://")))
+    return f", {usage.free // 1024**3} GiB free"

@@ -1,0 +1,101 @@
+"""Where things are: broker, collector, store, token. One precedence for every command and the API.
+
+An argument wins over an environment variable (`QUEUE_RUNNER_BROKER`, ...), that over
+`queue-runner.toml` in the current folder, that over `~/.config/queue-runner/config.toml`, that over
+the default. A URL with a password belongs in a file or the environment, never on a command line:
+every setting can also be given as the name of a file that holds it (`QUEUE_RUNNER_BROKER_FILE`,
+`broker_file = ...`).
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from queue_runner.errors import FixThis
+
+DEFAULT_BROKER = "zmq+tcp://127.0.0.1:5670"
+DEFAULT_COLLECTOR = "http://127.0.0.1:8787"
+NAMES = ("broker", "collector", "store", "token")
+
+
+def data_home() -> Path:
+    """`$XDG_DATA_HOME/queue-runner`, where daemons keep what must last."""
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "queue-runner"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """`given` holds the settings that somebody really set, and where, for error messages."""
+
+    broker: str
+    collector: str
+    store: str
+    token: str | None
+    given: Mapping[str, str]
+
+
+def load_config(**arguments: str | None) -> Config:
+    """Settle every setting. Raises `FixThis` for a file that is not there or not readable."""
+    values: dict[str, str] = {}
+    origins: dict[str, str] = {}
+    for origin, source in reversed(_sources(arguments)):
+        for name in NAMES:
+            value = _lookup(name, source, origin)
+            if value is not None:
+                values[name], origins[name] = value, origin
+    return Config(
+        broker=values.get("broker", DEFAULT_BROKER),
+        collector=values.get("collector", DEFAULT_COLLECTOR),
+        store=values.get("store", (data_home() / "store").as_uri()),
+        token=values.get("token"),
+        given=origins,
+    )
+
+
+def _sources(arguments: Mapping[str, str | None]) -> list[tuple[str, Mapping[str, Any]]]:
+    prefix = "QUEUE_RUNNER_"
+    environment = {
+        key.removeprefix(prefix).lower(): value
+        for key, value in os.environ.items()
+        if key.startswith(prefix) and value
+    }
+    config_home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return [
+        ("the command line", {key: value for key, value in arguments.items() if value}),
+        ("the environment", environment),
+        *_toml(Path("queue-runner.toml")),
+        *_toml(Path(config_home) / "queue-runner" / "config.toml"),
+    ]
+
+
+def _toml(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    try:
+        with path.open("rb") as source:
+            table = tomllib.load(source)
+    except FileNotFoundError:
+        return []
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise FixThis(f"{path}: {error}") from error
+    known = {*NAMES, *(f"{name}_file" for name in NAMES)}
+    for key, value in table.items():
+        if key not in known or not isinstance(value, str):
+            raise FixThis(f"{path}: {key}: expected one of {', '.join(sorted(known))}, each a text")
+    return [(str(path), table)]
+
+
+def _lookup(name: str, source: Mapping[str, Any], origin: str) -> str | None:
+    if name in source:
+        return str(source[name])
+    path = source.get(f"{name}_file")
+    if path is None:
+        return None
+    try:
+        return Path(path).expanduser().read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FixThis(f"the {name} file named by {origin}: {error}") from error

@@ -1,0 +1,167 @@
+"""The folder of embedded runs: `runs/STUDY-ID/` for each study, and one store beside them.
+
+runs/
+  store/                 templates and artifacts by SHA-256
+  cavity-1f0c9a7e21/
+    state/               broker.sqlite, collector.sqlite, lock, broker.url while it runs
+    work/                work folders of running (and, if asked, failed) jobs
+    results.csv, plot.png
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from queue_runner.collector.database import Database
+from queue_runner.errors import FixThis, NotFound
+from queue_runner.model import Result, State, StudyRecord, StudyStatus, WorkerStatus
+
+
+class RunFolder:
+    """Paths of one study's embedded run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.state = root / "state"
+        self.journal = self.state / "broker.sqlite"
+        self.database = self.state / "collector.sqlite"
+        self.broker_url = self.state / "broker.url"
+        self.work = root / "work"
+        self.table = root / "results.csv"
+        self.plot = root / "plot.png"
+
+    def make(self) -> None:
+        try:
+            self.state.mkdir(parents=True, exist_ok=True)
+            self.work.mkdir(exist_ok=True)
+        except OSError as error:
+            raise FixThis(
+                f"{self.root}: cannot be made: {error}. Choose another --folder."
+            ) from error
+
+    def open_database(self) -> Database:
+        return Database(f"sqlite:///{self.database}")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run's lock: one process at a time runs a study in a folder."""
+        with (self.state / "lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                lock.seek(0)
+                raise FixThis(
+                    f"{self.root}: another queue-runner (process {lock.read().strip() or 'unknown'})"
+                    " is running this study. Watch it with `queue-runner watch`, or end it first."
+                ) from error
+            lock.seek(0)
+            lock.truncate()
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
+
+    def running(self) -> bool:
+        """Whether some process holds the lock right now."""
+        try:
+            with (self.state / "lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+
+class RunsFolder:
+    """All embedded runs below one folder, as `Records`. Reads only; safe beside a running run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._open: dict[Path, Database] = {}
+
+    @property
+    def store_url(self) -> str:
+        return (self.root / "store").absolute().as_uri()
+
+    def run(self, study_id: str) -> RunFolder:
+        return RunFolder(self.root / study_id)
+
+    def find(self, study: str) -> RunFolder:
+        """The run of a study, by id, or by name: then the latest of that name."""
+        return self.run(self._status_of(study).id)
+
+    def studies(self) -> list[StudyStatus]:
+        found = [status for database in self._databases() for status in database.studies()]
+        return sorted(found, key=lambda status: status.submitted_at, reverse=True)
+
+    def study(self, study: str) -> StudyRecord:
+        status = self._status_of(study)
+        return self._database(self.run(status.id)).study(status.id)
+
+    def status(self, study: str) -> StudyStatus:
+        return self._status_of(study)
+
+    def results(
+        self, study: str, *, after: int = -1, limit: int = 1000, states: Sequence[State] = ()
+    ) -> list[Result]:
+        run = self.find(study)
+        return self._database(run).results(run.root.name, after=after, limit=limit, states=states)
+
+    def arrivals(
+        self, study: str, *, cursor: int = 0, limit: int = 1000
+    ) -> tuple[list[Result], int]:
+        run = self.find(study)
+        return self._database(run).arrivals(run.root.name, cursor=cursor, limit=limit)
+
+    def result(self, job_id: str) -> Result:
+        return self._of_job(job_id).result(job_id)
+
+    def attempts(self, job_id: str) -> list[Result]:
+        return self._of_job(job_id).attempts(job_id)
+
+    def workers(self) -> list[WorkerStatus]:
+        return [
+            worker
+            for run in self._runs()
+            if run.running()
+            for worker in self._database(run).workers()
+        ]
+
+    def close(self) -> None:
+        for database in self._open.values():
+            database.close()
+        self._open.clear()
+
+    def _of_job(self, job_id: str) -> Database:
+        study_id, _, number = job_id.rpartition(".")
+        run = self.run(study_id)
+        if not number or "/" in job_id or not run.database.exists():
+            raise NotFound(
+                f"no job {job_id!r} below {self.root}; `queue-runner results` lists them"
+            )
+        return self._database(run)
+
+    def _status_of(self, study: str) -> StudyStatus:
+        studies = self.studies()
+        for status in studies:
+            if study in (status.id, status.name):
+                return status
+        known = ", ".join(dict.fromkeys(status.id for status in studies)) or "none yet"
+        raise NotFound(f"no study {study!r} below {self.root}; there are: {known}")
+
+    def _runs(self) -> list[RunFolder]:
+        return [
+            RunFolder(path.parent.parent) for path in self.root.glob("*/state/collector.sqlite")
+        ]
+
+    def _databases(self) -> list[Database]:
+        return [self._database(run) for run in self._runs()]
+
+    def _database(self, run: RunFolder) -> Database:
+        if run.root not in self._open:
+            self._open[run.root] = run.open_database()
+        return self._open[run.root]

@@ -1,0 +1,202 @@
+"""Run a study on this machine and write its table and plot: what `queue-runner run` does.
+
+from queue_runner import run
+handle = run(study, folder="runs", progress=lambda status: print(status.finished))
+print(handle.table())
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from queue_runner.client.client import Client, StudyHandle
+from queue_runner.client.embedded import Embedded, embedded
+from queue_runner.client.folder import RunFolder, RunsFolder
+from queue_runner.client.frames import csv_lines
+from queue_runner.client.plots import choose_axes, draw
+from queue_runner.errors import FixThis, MissingTool, NotFound, StudyError
+from queue_runner.model import StudyRecord, StudyStatus
+from queue_runner.workers.daemon import WorkerSettings
+
+if TYPE_CHECKING:
+    from queue_runner.study import Study
+
+#: A run is one process on one machine: a lease only has to outlast a pause of that process.
+_LEASE_S = 30.0
+#: Seconds that running jobs get to end by themselves when a run is interrupted.
+GRACE_S = 2.0
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """folder: holds `STUDY-ID/` for each study and the store they share. cores, memory: None for all."""
+
+    folder: Path = Path("runs")
+    cores: int | None = None
+    memory_bytes: int | None = None
+    keep_folders: str = "failed"
+
+    @property
+    def usable_cores(self) -> int:
+        return self.cores or len(os.sched_getaffinity(0))
+
+
+class LocalRun:
+    """A study that is being run here. `handle` works as it does for a remote one."""
+
+    def __init__(self, run: RunFolder, handle: StudyHandle, system: Embedded) -> None:
+        self.run = run
+        self.handle = handle
+        self._system = system
+
+    def follow(
+        self, seen: Callable[[StudyStatus], None], interrupted: threading.Event
+    ) -> StudyStatus:
+        """Call `seen` with the status until all jobs have a result or `interrupted` is set."""
+        while True:
+            self._system.check()
+            status = self.handle.status()
+            seen(status)
+            if status.done or interrupted.wait(_POLL_S):
+                return status
+
+    def drain(self) -> None:
+        self._system.drain()
+
+
+@contextmanager
+def local_run(study: Study, settings: RunSettings) -> Iterator[LocalRun]:
+    """Start the embedded system on the study's folder and submit what has not been submitted.
+
+    On leaving, running jobs get `GRACE_S` seconds, the rest stays queued in the folder.
+    Raises `StudyError` for a job that this machine can never run.
+    """
+    runs = RunsFolder(settings.folder)
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    record = _record(study, runs.store_url)
+    run = runs.run(record.id)
+    run.make()
+    database = run.open_database()
+    try:
+        with embedded(run, _worker(study, settings, run, runs.store_url)) as system:
+            client = Client.over(database, system.broker, runs.store_url)
+            # what the last run left for the collector tells how far its submission got
+            client.await_inbox()
+            handle = client.submit(study)
+            yield LocalRun(run, handle, system)
+    finally:
+        database.close()
+
+
+def _record(study: Study, store_url: str) -> StudyRecord:
+    from queue_runner.store import open_store
+
+    template = study.template()
+    if template is None:
+        return study.record(None, time.time())
+    bundle = open_store(store_url).put_folder(template.folder, template.exclude)
+    return study.record(bundle, time.time())
+
+
+def _worker(study: Study, settings: RunSettings, run: RunFolder, store_url: str) -> WorkerSettings:
+    largest = study.largest_cores()
+    if largest > settings.usable_cores:
+        raise StudyError(
+            f"study {study.name}: a job needs {largest} cores, but {settings.usable_cores} are to be"
+            f" used here. Ask for --cores {largest} to run it with shared cores, or submit it to a"
+            " larger worker."
+        )
+    return WorkerSettings(
+        name=f"run-{os.getpid()}",
+        queues=(study.queue,),
+        cores=settings.usable_cores,
+        memory_bytes=settings.memory_bytes,
+        scratch=run.work,
+        store_url=store_url,
+        lease_s=_LEASE_S,
+        grace_s=GRACE_S,
+        keep_folders=settings.keep_folders,
+    )
+
+
+@contextmanager
+def existing_run(runs: RunsFolder, run: RunFolder) -> Iterator[Client]:
+    """A client that can cancel and retry in a run's folder, whether or not it is running right now."""
+    from queue_runner.brokers.registry import connect
+
+    database = run.open_database()
+    try:
+        if run.running():
+            try:
+                url = run.broker_url.read_text()
+            except FileNotFoundError as error:
+                raise FixThis(
+                    f"{run.root}: a run is just starting or ending; try again in a moment"
+                ) from error
+            with connect(url) as broker:
+                yield Client.over(database, broker, runs.store_url)
+        else:
+            with embedded(run, None) as system:
+                client = Client.over(database, system.broker, runs.store_url)
+                client.await_inbox()
+                yield client
+    finally:
+        database.close()
+
+
+def write_outputs(handle: StudyHandle, run: RunFolder) -> list[Path]:
+    """Write the table and, where there is something to draw, the plot; returns what was written."""
+    rows = list(handle.rows())
+    _replace(run.table, "".join(csv_lines(rows)))
+    written = [run.table]
+    record = handle.record()
+    try:
+        axes = choose_axes(rows, record.parameters, metric_names(handle))
+        draw(rows, axes, run.plot, title=record.name)
+        written.append(run.plot)
+    except (FixThis, NotFound) as error:
+        if isinstance(error, MissingTool):
+            raise
+    return written
+
+
+def metric_names(handle: StudyHandle) -> list[str]:
+    """Names of what was measured, in the order they first appear."""
+    names: dict[str, None] = {}
+    for result in handle.results():
+        names.update(dict.fromkeys(result.metrics))
+    return list(names)
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def run(
+    study: Study,
+    folder: str | Path = "runs",
+    *,
+    cores: int | None = None,
+    progress: Callable[[StudyStatus], None] = lambda status: None,
+) -> StudyHandle:
+    """Run a study here to its end; returns a handle to its results, which stay in `folder`.
+
+    Interrupted (KeyboardInterrupt, or killed), the same call goes on where it stopped.
+    """
+    settings = RunSettings(folder=Path(folder), cores=cores)
+    with local_run(study, settings) as local:
+        local.follow(progress, threading.Event())
+        study_id = local.handle.id
+        write_outputs(local.handle, local.run)
+    runs = RunsFolder(settings.folder)
+    return StudyHandle(Client.over(runs, None, runs.store_url), study_id)
