@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 from typing import Any, TypeVar
@@ -93,7 +93,7 @@ def to_plain(value: Any) -> Any:
 
 def from_plain(cls: type[T], plain: object) -> T:
     """The opposite of `to_plain`, checking every type. Raises `WireError`."""
-    return typing.cast(T, _reader(cls)(plain, cls.__name__))
+    return typing.cast(T, _reader(typing.cast(Any, cls))(plain, cls.__name__))
 
 
 def _pack(value: object) -> bytes:
@@ -138,7 +138,7 @@ _Reader = Callable[[object, str], object]
 
 
 @cache
-def _reader(hint: Hashable) -> _Reader:
+def _reader(hint: Any) -> _Reader:
     """A function that checks a plain value against a type hint and converts it."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:

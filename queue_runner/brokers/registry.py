@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from queue_runner.brokers.base import Broker
 from queue_runner.errors import UnknownScheme
@@ -47,13 +47,8 @@ def adapter(url: str) -> Callable[[str], Broker]:
 
 
 def redacted(url: str) -> str:
-    """The URL without its password, for messages and logs."""
-    try:
-        parts = urlsplit(url)
-        password = parts.password
-    except ValueError:
-        return re.sub(r"//[^@]*@", "//***@", url)
-    if password is None:
-        return url
-    user_info, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user_info.partition(':')[0]}:***@{host}"))
+    """The URL without its password, for messages and logs.
+
+    Masks up to the last `@`, so that a password with an unescaped `/` or `@` does not show either.
+    """
+    return re.sub(r"//([^:@/]*):.*@", r"//\1:***@", url)
