@@ -1,0 +1,143 @@
+"""The whole system as processes of its own, for tests that drive it from the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+PROGRAM = str(Path(sys.executable).with_name("queue-runner"))
+T = TypeVar("T")
+
+
+def eventually(probe: Callable[[], T | None], within_s: float = 30.0) -> T:
+    """The first true value of `probe`; fails with the last one seen."""
+    last: T | None = None
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        if last := probe():
+            return last
+        time.sleep(0.05)
+    raise AssertionError(f"not within {within_s} s; last seen: {last!r}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+class System:
+    """Runs `queue-runner` commands in `folder` with the environment of one system."""
+
+    def __init__(self, folder: Path, broker: str | None = None) -> None:
+        self.folder = folder
+        self.daemons: dict[str, subprocess.Popen[bytes]] = {}
+        clean = {key: value for key, value in os.environ.items() if "QUEUE_RUNNER" not in key}
+        self.env = {**clean, "XDG_DATA_HOME": str(folder / "data"), "COLUMNS": "200"}
+        self.env["XDG_CONFIG_HOME"] = str(folder / "config")
+        if broker is not None:
+            (folder / "token").write_text(uuid.uuid4().hex)
+            self.env |= {
+                "QUEUE_RUNNER_BROKER": broker,
+                "QUEUE_RUNNER_COLLECTOR": f"http://127.0.0.1:{free_port()}",
+                "QUEUE_RUNNER_TOKEN_FILE": str(folder / "token"),
+                "QUEUE_RUNNER_STORE": (folder / "store").as_uri(),
+            }
+
+    def call(self, *arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [PROGRAM, *arguments],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def ok(self, *arguments: str, timeout_s: float = 120) -> str:
+        done = self.call(*arguments, timeout_s=timeout_s)
+        assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.ok(*arguments, "--json"))
+
+    def popen(self, *arguments: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [PROGRAM, *arguments],
+            cwd=self.folder,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        log = self.folder / f"{name}.log"
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                [PROGRAM, *arguments], cwd=self.folder, env=self.env, stdout=out, stderr=out
+            )
+        self.daemons[name] = process
+        return process
+
+    def start_collector(self) -> None:
+        address = self.env["QUEUE_RUNNER_COLLECTOR"].removeprefix("http://")
+        database = str(self.folder / "collector.sqlite")
+        self.start("collector", "collector", "--listen", address, "--database", database)
+        eventually(lambda: self.call("status").returncode == 0)
+
+    def start_worker(self, name: str = "worker", *options: str) -> subprocess.Popen[bytes]:
+        scratch = str(self.folder / "scratch")
+        return self.start(name, "worker", "--name", name, "--scratch", scratch, *options)
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def stop(self) -> None:
+        """Every daemon drains and exits 0; what does not is a failure that shows its log."""
+        for process in reversed(self.daemons.values()):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for name, process in self.daemons.items():
+            try:
+                code = process.wait(40)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise AssertionError(f"{name} did not drain:\n{self.log(name)[-3000:]}") from None
+            assert code in (0, -signal.SIGKILL), f"{name} exited {code}:\n{self.log(name)[-3000:]}"
+
+
+@contextmanager
+def running_system(folder: Path, broker: str, *worker_options: str) -> Iterator[System]:
+    system = System(folder, broker)
+    try:
+        system.start_collector()
+        system.start_worker("worker", *worker_options)
+        yield system
+    finally:
+        system.stop()
+
+
+def study_folder(system: System, study: str, **files: str) -> Path:
+    """Write a study and its files; returns the study file."""
+    root = system.folder / "study"
+    root.mkdir(exist_ok=True)
+    (root / "study.yaml").write_text(study)
+    for name, text in files.items():
+        path = root / re.sub("__", ".", name)
+        path.write_text(text)
+        path.chmod(0o755)
+    return root / "study.yaml"
