@@ -1,0 +1,46 @@
+"""What every adapter checks before it sends anything."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from queue_runner.brokers.base import MAX_BODY_BYTES, MAX_PRIORITY, Message
+from queue_runner.errors import TooBig
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+
+def check_name(name: str, what: str = "queue") -> str:
+    """A queue, topic or prefix; raises `ValueError`."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(f"{what} {name!r:.120}: expected 1 to 100 characters out of A-Za-z0-9._-")
+    return name
+
+
+def check_messages(messages: Sequence[Message]) -> None:
+    """Raises `ValueError` or `TooBig` for the first message that breaks the contract."""
+    for message in messages:
+        check_name(message.queue)
+        if len(message.body) > MAX_BODY_BYTES:
+            raise TooBig(
+                f"a message of {len(message.body)} bytes for queue {message.queue!r}; the limit is"
+                f" {MAX_BODY_BYTES}. Put bulk data into the store."
+            )
+        if not (message.size >= 1 and 0 <= message.priority <= MAX_PRIORITY):
+            raise ValueError(
+                f"a message for queue {message.queue!r} has size {message.size} and priority"
+                f" {message.priority}; expected at least 1, and 0 to {MAX_PRIORITY}"
+            )
+        if not (message.delay_s >= 0 and message.attempt >= 1):
+            raise ValueError(
+                f"a message for queue {message.queue!r} has delay {message.delay_s} s and attempt"
+                f" {message.attempt}; expected at least 0, and at least 1"
+            )
+
+
+def check_lease(queues: Sequence[str], limit: int, lease_s: float) -> None:
+    for queue in queues:
+        check_name(queue)
+    if not queues or limit < 1 or not lease_s > 0:
+        raise ValueError("a lease names a queue, a limit of at least 1 and a time above 0 s")

@@ -1,0 +1,191 @@
+"""The broker contract over a connection to our ZeroMQ server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from urllib.parse import parse_qs, urlsplit
+
+from queue_runner.brokers.base import (
+    Broker,
+    Dead,
+    DeadLetter,
+    Delivery,
+    Depth,
+    Message,
+    Retry,
+    ServerInfo,
+    Subscription,
+)
+from queue_runner.brokers.checks import check_lease, check_messages, check_name
+from queue_runner.brokers.zeromq.client import Connection
+from queue_runner.brokers.zeromq.protocol import CHUNK_BYTES, CHUNK_MESSAGES
+
+#: What a lease may ask for at once; the server's frames are bounded, and so should a caller be.
+_MAX_LEASE = 1000
+
+
+def open_zeromq(url: str) -> ZeroMQBroker:
+    """`zmq+tcp://host:port` or `zmq+ipc:///path`, with `?prefix=NAME`. Raises `ValueError`."""
+    parts = urlsplit(url)
+    options = parse_qs(parts.query)
+    unknown = set(options) - {"prefix"}
+    if unknown:
+        raise ValueError(f"{url}: unknown option {', '.join(sorted(unknown))}; there is: prefix")
+    prefix = check_name(options["prefix"][0], "prefix") if "prefix" in options else "qr"
+    address = f"{parts.scheme.removeprefix('zmq+')}://{parts.netloc}{parts.path}"
+    if parts.scheme == "zmq+tcp" and parts.port is None:
+        raise ValueError(f"{url}: expected a port, as in zmq+tcp://127.0.0.1:5670")
+    return ZeroMQBroker(Connection(address), prefix)
+
+
+class ZeroMQBroker(Broker):
+    def __init__(self, connection: Connection, prefix: str) -> None:
+        self._connection = connection
+        self._prefix = prefix
+
+    def _name(self, queue: str) -> str:
+        return f"{self._prefix}:{check_name(queue)}"
+
+    def publish(self, messages: Sequence[Message], timeout_s: float = 30.0) -> None:
+        check_messages(messages)
+        end = time.monotonic() + timeout_s
+        for chunk in _chunks(messages):
+            self._call(end, "publish", [self._row(message) for message in chunk])
+
+    def _row(self, message: Message) -> list[object]:
+        return [
+            self._name(message.queue),
+            message.body,
+            message.size,
+            message.priority,
+            float(message.delay_s),
+            message.attempt,
+        ]
+
+    def _call(self, end: float, operation: str, *arguments: object) -> object:
+        return self._connection.call(max(0.0, end - time.monotonic()), operation, *arguments)
+
+    def lease(
+        self,
+        queues: Sequence[str],
+        limit: int,
+        wait_s: float,
+        *,
+        lease_s: float = 60.0,
+        room: int | None = None,
+        max_size: int | None = None,
+        timeout_s: float = 30.0,
+    ) -> list[Delivery]:
+        check_lease(queues, limit, lease_s)
+        rows = self._connection.call(
+            wait_s + timeout_s,
+            "lease",
+            [self._name(queue) for queue in queues],
+            min(limit, _MAX_LEASE),
+            float(max(wait_s, 0.0)),
+            float(lease_s),
+            room,
+            max_size,
+        )
+        return [
+            Delivery(name.rpartition(":")[2], body, size, priority, attempt, (number, token))
+            for number, token, name, body, size, priority, attempt in rows
+        ]
+
+    def renew(
+        self, deliveries: Sequence[Delivery], lease_s: float = 60.0, timeout_s: float = 30.0
+    ) -> list[Delivery]:
+        if not deliveries:
+            return []
+        receipts = [delivery.receipt for delivery in deliveries]
+        lost = self._connection.call(timeout_s, "renew", receipts, float(lease_s))
+        return [deliveries[place] for place in lost]
+
+    def settle(
+        self,
+        done: Sequence[Delivery] = (),
+        retry: Sequence[Retry] = (),
+        dead: Sequence[Dead] = (),
+        publish: Sequence[Message] = (),
+        timeout_s: float = 30.0,
+    ) -> list[Delivery]:
+        check_messages(publish)
+        end = time.monotonic() + timeout_s
+        *first, last = list(_chunks(publish)) or [[]]
+        for chunk in first:
+            self._call(end, "publish", [self._row(message) for message in chunk])
+        retried = [(*_receipt(r.delivery), float(r.delay_s), r.counted) for r in retry]
+        buried = [(*_receipt(d.delivery), d.reason[:100_000]) for d in dead]
+        lost = self._connection.call(
+            max(0.0, end - time.monotonic()),
+            "settle",
+            [_receipt(delivery) for delivery in done],
+            retried,
+            buried,
+            [self._row(message) for message in last],
+        )
+        return [
+            *(done[place] for place in lost[0]),
+            *(retry[place].delivery for place in lost[1]),
+            *(dead[place].delivery for place in lost[2]),
+        ]
+
+    def broadcast(self, topic: str, body: bytes, timeout_s: float = 10.0) -> None:
+        check_name(topic, "topic")
+        check_messages([Message("topic", body)])
+        self._connection.call(timeout_s, "broadcast", f"{self._prefix}:{topic}", body)
+
+    def subscribe(self, topics: Sequence[str], timeout_s: float = 30.0) -> Subscription:
+        names = frozenset(f"{self._prefix}:{check_name(topic, 'topic')}" for topic in topics)
+        return self._connection.subscribe(names, timeout_s)
+
+    def depth(self, queue: str, timeout_s: float = 30.0) -> Depth:
+        return Depth(*self._connection.call(timeout_s, "depth", self._name(queue)))
+
+    def dead_letters(
+        self, queue: str, limit: int = 100, timeout_s: float = 30.0
+    ) -> list[DeadLetter]:
+        rows = self._connection.call(timeout_s, "dead-letters", self._name(queue), limit)
+        return [
+            DeadLetter(str(number), queue, body, size, priority, attempt, reason, at)
+            for number, _, body, size, priority, attempt, reason, at in rows
+        ]
+
+    def replay(self, queue: str, ids: Sequence[str] | None = None, timeout_s: float = 30.0) -> int:
+        numbers = None if ids is None else [int(number) for number in ids if number.isdecimal()]
+        count: int = self._connection.call(timeout_s, "replay", self._name(queue), numbers)
+        return count
+
+    def purge(self, queue: str, timeout_s: float = 30.0) -> int:
+        count: int = self._connection.call(timeout_s, "purge", self._name(queue))
+        return count
+
+    def server(self, timeout_s: float = 10.0) -> ServerInfo:
+        self._connection.call(timeout_s, "ping")
+        return ServerInfo("queue-runner broker", version("queue-runner"))
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _receipt(delivery: Delivery) -> tuple[int, int]:
+    receipt = delivery.receipt
+    if not (isinstance(receipt, tuple) and len(receipt) == 2):
+        raise ValueError("a delivery of another broker")
+    return receipt
+
+
+def _chunks(messages: Sequence[Message]) -> Iterator[list[Message]]:
+    """Requests of a bounded size, so that no frame is too large for the server."""
+    chunk: list[Message] = []
+    size = 0
+    for message in messages:
+        if chunk and (size + len(message.body) > CHUNK_BYTES or len(chunk) >= CHUNK_MESSAGES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(message)
+        size += len(message.body)
+    if chunk:
+        yield chunk

@@ -1,0 +1,105 @@
+"""Types and limits of every request's arguments: what a stranger may send, nothing else gets further."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from queue_runner.brokers.base import MAX_BODY_BYTES, MAX_PRIORITY
+
+#: SQLite's largest integer.
+_MAX_INT = 2**63 - 1
+_MAX_SECONDS = 10 * 365 * 86400.0
+
+Check = Callable[[Any], bool]
+
+
+def check_arguments(operation: str, arguments: list[Any]) -> None:
+    """Raises `ValueError` that names the operation and the argument."""
+    expected = _ARGUMENTS[operation]
+    if len(arguments) != len(expected):
+        raise ValueError(f"{operation}: expected {len(expected)} arguments, got {len(arguments)}")
+    for place, (check, value) in enumerate(zip(expected, arguments, strict=True), 1):
+        if not check(value):
+            raise ValueError(f"{operation}: argument {place} is not what it should be")
+
+
+def _integer(low: int, high: int = _MAX_INT) -> Check:
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def _seconds(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= _MAX_SECONDS
+
+
+def _name(value: Any) -> bool:
+    """A queue or topic with its prefix, `PREFIX:NAME`."""
+    return type(value) is str and 0 < len(value) <= 201 and value.isprintable()
+
+
+def _bytes(value: Any) -> bool:
+    return type(value) is bytes and len(value) <= MAX_BODY_BYTES
+
+
+def _text(value: Any) -> bool:
+    return type(value) is str and len(value) <= 100_000
+
+
+def _bool(value: Any) -> bool:
+    return type(value) is bool
+
+
+def _or_none(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _list_of(check: Check) -> Check:
+    return lambda value: type(value) is list and all(map(check, value))
+
+
+def _row(*checks: Check) -> Check:
+    count = len(checks)
+
+    def check(value: Any) -> bool:
+        return (
+            type(value) is list
+            and len(value) == count
+            and all(check(item) for check, item in zip(checks, value, strict=True))
+        )
+
+    return check
+
+
+_id = _integer(0)
+_size = _integer(1)
+_message = _row(_name, _bytes, _size, _integer(0, MAX_PRIORITY), _seconds, _integer(1))
+_messages = _list_of(_message)
+_receipts = _list_of(_row(_id, _id))
+
+_ARGUMENTS: dict[str, tuple[Check, ...]] = {
+    "publish": (_messages,),
+    "lease": (
+        _list_of(_name),
+        _integer(1, 100_000),
+        _seconds,
+        _seconds,
+        _or_none(_integer(-_MAX_INT)),
+        _or_none(_integer(-_MAX_INT)),
+    ),
+    "forget": (lambda value: type(value) is bytes,),
+    "renew": (_receipts, _seconds),
+    "settle": (
+        _receipts,
+        _list_of(_row(_id, _id, _seconds, _bool)),
+        _list_of(_row(_id, _id, _text)),
+        _messages,
+    ),
+    "broadcast": (_name, _bytes),
+    "subscribe": (_list_of(_name),),
+    "ping": (),
+    "depth": (_name,),
+    "dead-letters": (_name, _integer(0, 100_000)),
+    "replay": (_name, _or_none(_list_of(_id))),
+    "purge": (_name,),
+}

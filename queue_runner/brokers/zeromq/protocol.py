@@ -1,0 +1,78 @@
+"""What client and server say to each other.
+
+A request is two frames, `[request id, msgpack [version, operation, arguments]]`; the reply carries the
+same id and `[status, value]`. Frames with an empty id are pushed by the server: broadcasts and pongs. A
+request that is not answered is sent again with its id, which the server takes for the same request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import msgpack
+
+VERSION = 1
+
+#: One frame may not be longer, in either direction; a larger one closes the connection.
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+#: Clients split what they publish into requests of about this size.
+CHUNK_BYTES = 8 * 1024 * 1024
+CHUNK_MESSAGES = 5000
+
+#: Seconds between a client's pings, and of silence after which it says that the server is gone.
+PING_S = 1.0
+
+
+class Status(StrEnum):
+    OK = "ok"
+    BAD_VALUE = "bad-value"
+    REFUSED = "refused"
+    UNAVAILABLE = "unavailable"
+
+
+class ProtocolError(Exception):
+    """Bytes that are no request; the text is for the server's log and the sender."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    client: bytes
+    id: bytes
+    operation: str
+    arguments: list[Any]
+
+
+def pack(value: object) -> bytes:
+    packed: bytes = msgpack.packb(value, use_bin_type=True)
+    return packed
+
+
+def unpack(frame: bytes) -> Any:
+    try:
+        return msgpack.unpackb(frame, raw=False, strict_map_key=True)
+    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+        raise ProtocolError(f"not msgpack ({type(error).__name__}: {error})") from error
+
+
+def pack_request(operation: str, *arguments: object) -> bytes:
+    return pack([VERSION, operation, list(arguments)])
+
+
+def unpack_request(client: bytes, frames: list[bytes]) -> Request:
+    """Raises `ProtocolError` for anything but a well-formed request of this version."""
+    if len(frames) != 2 or not 0 < len(frames[0]) <= 64:
+        raise ProtocolError("expected two frames: an id of 1 to 64 bytes, and a request")
+    opened = unpack(frames[1])
+    if not isinstance(opened, list) or len(opened) != 3:
+        raise ProtocolError("expected [version, operation, arguments]")
+    version, operation, arguments = opened
+    if version != VERSION:
+        raise ProtocolError(
+            f"protocol version {version!r:.40}; this server speaks {VERSION}."
+            " Run the same queue-runner version on both sides."
+        )
+    if not isinstance(operation, str) or not isinstance(arguments, list):
+        raise ProtocolError("expected [version, operation, arguments]")
+    return Request(client, frames[0], operation, arguments)
