@@ -31,6 +31,14 @@ class Step:
     request: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Why a step failed: a `Reason` (or a plug-in's own word), and a text that quotes the evidence."""
+
+    reason: str
+    message: str
+
+
 class Kind(ABC):
     """Stateless; one instance serves many jobs, from several threads at once."""
 
@@ -48,8 +56,15 @@ class Kind(ABC):
         Raises `JobError(Reason.MISSING_PROGRAM, ...)` for a program that is not installed.
         """
 
-    def diagnose(self, job: Job, folder: Path, step: Step, log_tail: str) -> str | None:
-        """A better `Reason` than `exit-code` or `signal` for a step that failed, from its log."""
+    def diagnose(self, job: Job, folder: Path, step: Step, log_tail: str) -> Diagnosis | None:
+        """A better reason than `exit-code` or `signal` for a step that failed, from its log.
+
+        None: the runner says itself how the step ended.
+        """
+        return None
+
+    def verify(self, job: Job, folder: Path, step: Step, log_tail: str) -> Diagnosis | None:
+        """Why a step is to count as failed although its exit code was 0; None where it is not."""
         return None
 
     def metrics(self, job: Job, folder: Path) -> dict[str, Scalar]:
