@@ -1,0 +1,262 @@
+"""The fields of a study that all kinds share, as pydantic models, and errors in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+
+from queue_runner.brokers.base import MAX_PRIORITY
+from queue_runner.plugins import nearest
+from queue_runner.study.parameters import is_scalar
+from queue_runner.study.problems import Path, Problems, short
+from queue_runner.study.sampling import METHODS
+from queue_runner.study.units import parse_bytes, parse_seconds
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+_QUEUE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+
+class Strict(BaseModel):
+    """Base of every section: no conversions, no unknown fields. Plug-ins' sections use it too."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+
+
+def _scalar(value: object) -> object:
+    if not is_scalar(value):
+        raise ValueError("a number, text or true/false")
+    return value
+
+
+def _words(value: object) -> object:
+    """A step: text is a program without arguments; numbers among the arguments are fine."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list | tuple) or not value or not all(map(is_scalar, value)):
+        raise ValueError("a list of arguments such as [./solve.sh, --x, '{x}']")
+    return [str(word).lower() if isinstance(word, bool) else str(word) for word in value]
+
+
+def _whole(value: object) -> object:
+    good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not good and not (isinstance(value, str) and "{" in value):
+        raise ValueError('a whole number from 1, or "{expression}"')
+    return value
+
+
+Scalars = Annotated[
+    Any, BeforeValidator(_scalar), WithJsonSchema({"type": ["number", "string", "boolean"]})
+]
+Argv = Annotated[
+    list[str],
+    BeforeValidator(_words),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": ["string", "number", "boolean"]}},
+            ]
+        }
+    ),
+]
+Count = Annotated[
+    Any,
+    BeforeValidator(_whole),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
+]
+Env = dict[str, Scalars]
+Bytes = Annotated[int, BeforeValidator(parse_bytes), WithJsonSchema({"type": ["number", "string"]})]
+Seconds = Annotated[
+    float, BeforeValidator(parse_seconds), WithJsonSchema({"type": ["number", "string"]})
+]
+
+
+class Sample(Strict):
+    """How the parameters of the form `{sample: ...}` are drawn, all together."""
+
+    method: Literal["random", "latin-hypercube", "sobol"]
+    count: int = Field(ge=1, le=10_000_000)
+    seed: int = Field(ge=0, lt=2**63)
+
+
+class ResourcesModel(Strict):
+    cores: Count | None = None
+    memory: Bytes | None = None
+    wall_time: Seconds | None = None
+
+
+class Retries(Strict):
+    count: int = Field(ge=0, le=1000)
+    on: list[str] = []
+    first: Seconds = 1.0
+    factor: float = Field(default=2.0, ge=1, le=100)
+    max: Seconds = 300.0
+
+
+class LogPattern(Strict):
+    pattern: str
+    take: Literal["last", "first", "min", "max", "mean", "sum", "count"] = "last"
+    file: str | None = None
+    optional: bool = False
+
+
+class OpenFoamMeasure(Strict):
+    residuals: bool = True
+    time: bool = True
+    execution_time: bool = True
+    fields: dict[str, list[Literal["min", "max", "mean"]]] = {}
+    functions: list[str] = []
+
+
+def _pattern(value: object) -> object:
+    return {"pattern": value} if isinstance(value, str) else value
+
+
+class Measure(Strict):
+    metrics: str | None = None
+    log: dict[
+        str,
+        Annotated[LogPattern, BeforeValidator(_pattern, json_schema_input_type=str | LogPattern)],
+    ] = {}
+    openfoam: OpenFoamMeasure | None = None
+
+
+def _retries(value: object) -> object:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return {"count": value} if whole else value
+
+
+_PARAMETERS = {
+    "type": "object",
+    "additionalProperties": {
+        "anyOf": [
+            {"type": ["number", "string", "boolean", "array"]},
+            *(
+                {
+                    "type": "object",
+                    "properties": {form: {"type": "array" if form == "values" else "object"}},
+                    "required": [form],
+                    "additionalProperties": False,
+                }
+                for form in ("values", "linear", "log", "range", "sample")
+            ),
+        ]
+    },
+}
+
+
+class StudyModel(Strict):
+    """All of a study but its kind's own section."""
+
+    study: str = Field(pattern=_NAME)
+    description: str = ""
+    kind: str
+    parameters: Annotated[dict[str, Any], WithJsonSchema(_PARAMETERS)] = {}
+    zip: list[list[str]] = []
+    sample: Sample | None = None
+    points: Annotated[Any, WithJsonSchema({"type": ["string", "array", "object"]})] = None
+    derived: dict[str, Scalars] = {}
+    where: Annotated[
+        list[str],
+        BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+        WithJsonSchema({"type": ["array", "string"], "items": {"type": "string"}}),
+    ] = []
+    measure: Measure = Measure()
+    resources: ResourcesModel = ResourcesModel()
+    retries: Annotated[Retries, BeforeValidator(_retries, json_schema_input_type=int | Retries)] = (
+        Retries(count=0)
+    )
+    keep: list[str] = []
+    queue: str = Field(default="default", pattern=_QUEUE)
+    priority: int = Field(default=0, ge=0, le=MAX_PRIORITY)
+
+
+FIELDS = tuple(StudyModel.model_fields)
+
+_EXPECTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "dict_type": "a map",
+    "list_type": "a list",
+    "model_type": "a map",
+    "model_attributes_type": "a map",
+    "dataclass_type": "a map",
+    "none_required": "nothing",
+}
+_PATTERNS = {
+    _NAME: "a name of letters, digits, - and _ (at most 64)",
+    _QUEUE: "a name of letters, digits, ., - and _ (at most 64)",
+}
+
+
+def validate(model: type[BaseModel], value: object, path: Path, problems: Problems) -> Any:
+    """`value` as the model, or None where problems were added."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            problems.add(_path(path, detail), _text(model, detail))
+    return None
+
+
+def _path(path: Path, detail: Mapping[str, Any]) -> Path:
+    place = tuple(part for part in detail["loc"] if part != "[key]")
+    return (*path, *(place[:-1] if detail["type"] == "missing" else place))
+
+
+def _text(model: type[BaseModel], detail: Mapping[str, Any]) -> str:
+    kind, found, context = detail["type"], detail.get("input"), detail.get("ctx") or {}
+    if kind == "missing":
+        return f"{detail['loc'][-1]!r} is missing"
+    if kind == "extra_forbidden":
+        return f"unknown field{nearest(str(detail['loc'][-1]), _siblings(model, detail['loc']))}"
+    if kind == "value_error":
+        text = str(context.get("error", detail["msg"]))
+        return text if " is not " in text else f"expected {text}, found {short(found)}"
+    return f"expected {_expected(kind, context)}, found {short(found)}"
+
+
+def _expected(kind: str, context: Mapping[str, Any]) -> str:
+    bounds = {
+        "greater_than_equal": ("ge", "at least"),
+        "less_than_equal": ("le", "at most"),
+        "greater_than": ("gt", "more than"),
+        "less_than": ("lt", "less than"),
+    }
+    if kind in bounds:
+        name, words = bounds[kind]
+        return f"{words} {context[name]}"
+    if kind == "literal_error":
+        return f"one of {context['expected']}".replace("'", "")
+    if kind == "string_pattern_mismatch":
+        return _PATTERNS.get(context["pattern"], f"text that matches {context['pattern']}")
+    return _EXPECTED.get(kind, "another value")
+
+
+def _siblings(model: type[BaseModel], place: tuple[str | int, ...]) -> list[str]:
+    """The fields known where an unknown one was met."""
+    here: Any = model
+    for part in place[:-1]:
+        field = (
+            here.model_fields.get(str(part))
+            if isinstance(here, type) and issubclass(here, BaseModel)
+            else None
+        )
+        here = _model_in(field.annotation) if field is not None else here
+    if not (isinstance(here, type) and issubclass(here, BaseModel)):
+        return []
+    return [field.alias or name for name, field in here.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inside = [_model_in(part) for part in getattr(annotation, "__args__", ())]
+    return next((model for model in inside if model is not None), None)
+
+
+assert set(METHODS) == {"random", "latin-hypercube", "sobol"}

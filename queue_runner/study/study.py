@@ -1,0 +1,378 @@
+"""A study: validated, with its points and its jobs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+from queue_runner import plugins
+from queue_runner.errors import StudyError, UnknownScheme
+from queue_runner.model import Job, Resources, RetryPolicy, Scalar, StudyRecord
+from queue_runner.study import schema
+from queue_runner.study.braces import Template as Braces
+from queue_runner.study.expressions import ExpressionError
+from queue_runner.study.kinds.base import GROUP, Place, StudyKind, Template, whole
+from queue_runner.study.problems import Locator, Problems
+from queue_runner.study.space import Space, describe, make_space, read_csv
+
+#: A study's record goes through the broker as one message.
+_MAX_RECORD_BYTES = 8 * 1024 * 1024
+#: Points that `check` renders to find out what only shows with values.
+_CHECKED_POINTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class StudySummary:
+    """What `check` found; before: points before `where`; points: the first ones."""
+
+    name: str
+    kind: str
+    jobs: int
+    before: int
+    parameters: tuple[str, ...]
+    points: tuple[Mapping[str, Scalar], ...]
+    warnings: tuple[str, ...]
+
+
+class Study:
+    """A template, a space of parameters, how to run it and what to measure.
+
+    The keywords are the fields of a study file (docs/study-files.md), `name` being its `study`:
+
+        Study(name="s", kind="command", parameters={"x": linear(0, 1, 5)},
+              command={"run": ["./solve", "{x}"]})
+
+    folder: where relative paths start; the current folder by default. Raises `StudyError`.
+    """
+
+    def __init__(self, *, name: str, folder: str | Path | None = None, **fields: Any) -> None:
+        place = Place(Path(folder) if folder is not None else Path.cwd(), confined=False)
+        document = _plain({"study": name, **fields})
+        self._set_up(document, place, lambda path: f"study {name}: ")
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], place: Place, locate: Locator) -> Self:
+        """A study out of what a file held; `locate` finds the line for an error."""
+        study = cls.__new__(cls)
+        study._set_up(document, place, locate)
+        return study
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> Self:
+        """The study of a `StudyRecord`; its jobs can be made again, its template cannot."""
+        name = spec.get("study", "?")
+        return cls.from_document(spec, Place(Path.cwd(), True), lambda path: f"study {name}: ")
+
+    def _set_up(self, document: Mapping[str, Any], place: Place, locate: Locator) -> None:
+        problems = Problems(locate)
+        document = _with_points(document, place, problems)
+        kind_name, self._kind = _kind(document, problems)
+        common = {key: value for key, value in document.items() if key != kind_name}
+        self._model: schema.StudyModel = schema.validate(schema.StudyModel, common, (), problems)
+        self._section = _section(self._kind, kind_name, document, problems)
+        space = make_space(document, problems) if _sound(problems) else None
+        problems.check()
+        assert space is not None
+        self._document, self._place, self._locate = document, place, locate
+        self._space: Space = space
+        self._compile(problems)
+        problems.check()
+
+    def _compile(self, problems: Problems) -> None:
+        names = self._space.names
+        known = {*names, "point"}
+        cores = self._model.resources.cores
+        parts = {
+            (self.kind,): self._kind.spec(self._section, names),
+            ("resources", "cores"): self._kind.ranks(self._section) if cores is None else cores,
+        }
+        compiled = {}
+        for path, value in parts.items():
+            try:
+                compiled[path] = Braces(value, known)
+            except ExpressionError as error:
+                problems.add(_blame(self._document, path, error), str(error))
+        if len(compiled) == len(parts):
+            self._spec, self._cores = compiled.values()
+            self._ranks = Braces(self._kind.ranks(self._section), known)
+
+    # -- what it says of itself ------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self._model.study
+
+    @property
+    def kind(self) -> str:
+        return self._model.kind
+
+    @property
+    def queue(self) -> str:
+        return self._model.queue
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return self._space.names
+
+    @property
+    def total(self) -> int:
+        """How many jobs it makes."""
+        return self._space.total
+
+    def points(self, start: int = 0) -> Iterator[dict[str, Scalar]]:
+        """The points, in the order of the jobs, one at a time."""
+        return self._space.points(start)
+
+    def template(self) -> Template | None:
+        """The folder that goes with the jobs. Raises `StudyError`."""
+        try:
+            return self._kind.template(self._section, self._place)
+        except ValueError as error:
+            field = "case" if self.kind == "openfoam" else "files"
+            raise StudyError(
+                f"{self._locate((self.kind, field))}{self.kind}.{field}: {error}"
+            ) from error
+
+    def verify(self) -> list[str]:
+        """Looks at the files that the study needs; returns warnings. Raises `StudyError`."""
+        self.template()
+        problems = Problems(self._locate)
+        warnings = self._kind.check(self._section, self._place, problems)
+        problems.check()
+        return [*warnings, *self._warnings()]
+
+    def _warnings(self) -> Iterator[str]:
+        used = self._space.used | self._spec.used | self._cores.used
+        for name in self._space.names:
+            if name not in used:
+                yield f"nothing uses the parameter {name!r}"
+        sample = self._model.sample
+        if sample is not None and sample.method == "sobol" and sample.count & (sample.count - 1):
+            yield f"a Sobol sequence of {sample.count} points is unbalanced; use a power of two"
+
+    def check(self, shown: int = 5) -> StudySummary:
+        """What it comes to, without running anything. Raises `StudyError`."""
+        warnings = self.verify()
+        for job in islice(self.jobs(None), _CHECKED_POINTS):
+            del job
+        return StudySummary(
+            name=self.name,
+            kind=self.kind,
+            jobs=self.total,
+            before=self._space.before,
+            parameters=self.parameters,
+            points=tuple(islice(self.points(), shown)),
+            warnings=tuple(warnings + ([] if self.total else ["no point satisfies `where`"])),
+        )
+
+    # -- jobs ------------------------------------------------------------------------------------
+
+    def id(self, bundle: str | None) -> str:
+        """NAME-HASH: equal for studies that give the same results, whatever their queue or retries."""
+        spec = self._document
+        decisive = ("study", "kind", self.kind, "parameters", "zip", "sample", "points", "derived",
+                    "where", "measure", "keep")  # fmt: skip
+        content = {key: spec[key] for key in decisive if spec.get(key)}
+        content["bundle"] = bundle
+        content["cores"] = self._model.resources.cores
+        text = json.dumps(content, sort_keys=True, default=str)
+        return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+    def record(self, bundle: str | None, submitted_at: float) -> StudyRecord:
+        """What the collector keeps: enough to make any job again. Raises `StudyError` (too large)."""
+        size = len(json.dumps(self._document, default=str))
+        if size > _MAX_RECORD_BYTES:
+            raise StudyError(
+                f"study {self.name}: its definition takes {size / 1024**2:.0f} MiB, of which the limit is"
+                f" {_MAX_RECORD_BYTES // 1024**2}. Split `points` into several studies, or describe"
+                " them with ranges or samples."
+            )
+        return StudyRecord(
+            id=self.id(bundle),
+            name=self.name,
+            kind=self.kind,
+            total=self.total,
+            parameters=self.parameters,
+            spec=self._document,
+            bundle=bundle,
+            queue=self.queue,
+            submitted_at=submitted_at,
+        )
+
+    def jobs(self, bundle: str | None, start: int = 0) -> Iterator[Job]:
+        """The jobs from number `start` on, made one at a time. Raises `StudyError`."""
+        study = self.id(bundle)
+        for index, point in enumerate(self.points(start), start):
+            yield self._job(study, index, point, bundle)
+
+    def job(self, index: int, bundle: str | None) -> Job:
+        """Job number `index`."""
+        point = next(self.points(index), None)
+        if point is None or index < 0:
+            raise StudyError(f"study {self.name}: no job {index}; it has {self.total}")
+        return self._job(self.id(bundle), index, point, bundle)
+
+    def _job(self, study: str, index: int, point: dict[str, Scalar], bundle: str | None) -> Job:
+        try:
+            names = {**point, "point": index}
+            spec = self._kind.finish(self._spec.fill(names))
+            resources = self._resources(names)
+        except (ExpressionError, ValueError) as error:
+            raise StudyError(
+                f"study {self.name}: {error} at point {index} ({describe(point)})"
+            ) from error
+        return Job(
+            id=f"{study}.{index:07}",
+            study=study,
+            index=index,
+            kind=self.kind,
+            point=point,
+            spec=spec,
+            bundle=bundle,
+            resources=resources,
+            retry=self._retry,
+            measure=self._measure,
+            keep=self._keep,
+            queue=self.queue,
+            priority=self._model.priority,
+        )
+
+    def _resources(self, names: Mapping[str, Any]) -> Resources:
+        limits = self._model.resources
+        return Resources(
+            cores=whole(self._cores.fill(names), "resources.cores"),
+            ranks=whole(self._ranks.fill(names), "ranks"),
+            memory_bytes=limits.memory,
+            wall_time_s=limits.wall_time,
+        )
+
+    def largest_cores(self) -> int:
+        """The cores of the largest job."""
+        if not self._cores.used:
+            return self._resources({"point": 0}).cores if not self._ranks.used else 1
+        return max(
+            (whole(self._cores.fill({**point, "point": index}), "resources.cores")
+             for index, point in enumerate(self.points())),
+            default=1,
+        )  # fmt: skip
+
+    @cached_property
+    def _retry(self) -> RetryPolicy:
+        retries = self._model.retries
+        return RetryPolicy(
+            retries.count, tuple(retries.on), retries.first, retries.factor, retries.max
+        )
+
+    @cached_property
+    def _keep(self) -> tuple[str, ...]:
+        return tuple(self._model.keep)
+
+    @cached_property
+    def _measure(self) -> Mapping[str, Any]:
+        measure = self._model.measure.model_dump(exclude_none=False)
+        log = [{"name": name, **pattern} for name, pattern in measure["log"].items()]
+        asked: dict[str, Any] = {"metrics": measure["metrics"], "log": log}
+        if measure["openfoam"] is not None:
+            asked["openfoam"] = measure["openfoam"]
+        return self._kind.measure(asked)
+
+
+def _plain(value: Any) -> Any:
+    """Plain values out of what a notebook may hold: tuples, paths, numpy numbers and arrays."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, str | int | float | bool) or value is None:
+        # a subclass such as numpy.float64 travels as the plain number
+        plain: Any = next((t for t in (bool, str, int, float) if isinstance(value, t)), None)
+        return value if plain is None or type(value) is plain else plain(value)
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, Sequence | range | set | frozenset):
+        return [_plain(each) for each in value]
+    return value
+
+
+def _with_points(
+    document: Mapping[str, Any], place: Place, problems: Problems
+) -> Mapping[str, Any]:
+    """The document with the rows of its CSV file in it, so that it stands on its own."""
+    points = document.get("points")
+    if not isinstance(points, str):
+        return document
+    try:
+        return {**document, "points": read_csv(place.find(points))}
+    except (ValueError, StudyError) as error:
+        problems.add(("points",), str(error).removeprefix("points: "))
+        return {key: value for key, value in document.items() if key != "points"}
+
+
+def _kind(document: Mapping[str, Any], problems: Problems) -> tuple[str, StudyKind]:
+    name = document.get("kind")
+    if not isinstance(name, str):
+        known = ", ".join(plugins.names(GROUP))
+        problems.add(("kind",) if name is not None else (), f"expected 'kind', one of {known}")
+        problems.check()
+    assert isinstance(name, str)
+    try:
+        return name, plugins.load(GROUP, name)()
+    except UnknownScheme as error:
+        problems.add(("kind",), str(error).replace("study kind", "kind"))
+        problems.check()
+        raise AssertionError("unreachable") from error
+
+
+def _section(kind: StudyKind, name: str, document: Mapping[str, Any], problems: Problems) -> Any:
+    others = [each for each in plugins.names(GROUP) if each != name and each in document]
+    for other in others:
+        problems.found[:] = [each for each in problems.found if each.path != (other,)]
+        problems.add((other,), f"this section is for kind {other}; the study's kind is {name}")
+    if name not in document:
+        problems.add((), f"the section {name!r} is missing: it says what to run")
+        return None
+    section = schema.validate(kind.Section, document[name], (name,), problems)
+    measure = document.get("measure")
+    if isinstance(measure, Mapping) and "openfoam" in measure and name != "openfoam":
+        problems.add(("measure", "openfoam"), f"only for kind openfoam; the study's kind is {name}")
+    return section
+
+
+def _sound(problems: Problems) -> bool:
+    """Whether the fields that the space reads are of the types that it expects."""
+    fields = ("parameters", "zip", "sample", "derived", "where")
+    return not any(problem.path[:1] == (field,) for problem in problems.found for field in fields)
+
+
+def _blame(document: Mapping[str, Any], path: tuple[str, ...], error: ExpressionError) -> Any:
+    """The deepest place in the document whose text the error quotes."""
+
+    def search(value: Any, here: tuple[str | int, ...]) -> tuple[str | int, ...] | None:
+        if isinstance(value, Mapping):
+            inside = [search(each, (*here, str(key))) for key, each in value.items()]
+        elif isinstance(value, list):
+            inside = [search(each, (*here, place)) for place, each in enumerate(value)]
+        elif isinstance(value, str):
+            try:
+                Braces(value, error_names)
+            except ExpressionError as found:
+                return here if str(found) == str(error) else None
+            return None
+        else:
+            return None
+        return next((found for found in inside if found is not None), None)
+
+    error_names = _known_names(document)
+    return search(document.get(path[0]), path[:1]) or path
+
+
+def _known_names(document: Mapping[str, Any]) -> set[str]:
+    points = document.get("points") or {}
+    columns = points.get("columns", []) if isinstance(points, Mapping) else list(points[0])
+    return {*document.get("parameters", {}), *document.get("derived", {}), *columns, "point"}
