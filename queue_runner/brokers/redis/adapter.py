@@ -1,0 +1,318 @@
+"""The broker contract, each method a script or two. The page docs/decisions/redis-delivery.md says why so."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from queue_runner.brokers.base import (
+    MAX_BODY_BYTES,
+    Broker,
+    Dead,
+    DeadLetter,
+    Delivery,
+    Depth,
+    Message,
+    Retry,
+    ServerInfo,
+    Subscription,
+)
+from queue_runner.brokers.checks import check_lease, check_messages, check_name
+from queue_runner.brokers.redis import scripts
+from queue_runner.brokers.redis.address import parse
+from queue_runner.brokers.redis.link import Link
+from queue_runner.brokers.redis.server import INFO, describe, parse_info
+from queue_runner.brokers.redis.subscription import RedisSubscription
+from queue_runner.errors import BrokerRefused, TooBig
+
+T = TypeVar("T")
+
+#: One script call handles at most so much, for the server does nothing else meanwhile.
+_CHUNK = 1000
+_CHUNK_BYTES = 4 * 1024 * 1024
+#: A waiting lease looks again after so many seconds though nobody woke it: a claim that was made
+#: meanwhile may have lapsed, and telling every waiting consumer of every claim would cost more.
+_LOOK_S = 1.0
+_NO_LIMIT = 2**53
+_REASON_CHARACTERS = 100_000
+_LETTER_ID = re.compile(r"[0-9]{1,18}")
+
+
+class _Receipt(NamedTuple):
+    claim_class: bytes
+    id: bytes
+
+
+def open_redis(url: str) -> RedisBroker:
+    """`redis(s)://[user:password@]host[:port][/db]`, connected to when first used.
+
+    Options: `prefix`, `allow_eviction=1`, and for TLS `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`
+    (paths of PEM files). Raises `ValueError`.
+    """
+    return RedisBroker(Link(parse(url)))
+
+
+class RedisBroker(Broker):
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._subscriptions: set[RedisSubscription] = set()
+        self._lock = threading.Lock()
+
+    def publish(self, messages: Sequence[Message], timeout_s: float = 30.0) -> None:
+        check_messages(messages)
+        self._link.check_open()
+        end = time.monotonic() + timeout_s
+        for chunk in _by_bytes(messages):
+            self._publish(chunk, end)
+
+    def _publish(self, chunk: Sequence[Message], end: float) -> None:
+        self._link.run(end, scripts.PUBLISH, len(chunk), *_published(chunk))
+
+    def lease(
+        self,
+        queues: Sequence[str],
+        limit: int,
+        wait_s: float,
+        *,
+        lease_s: float = 60.0,
+        room: int | None = None,
+        max_size: int | None = None,
+        timeout_s: float = 30.0,
+    ) -> list[Delivery]:
+        check_lease(queues, limit, lease_s)
+        # a queue named twice would be waited for twice, which the server refuses
+        queues = list(dict.fromkeys(queues))
+        room = _NO_LIMIT if room is None else room
+        max_size = _NO_LIMIT if max_size is None else max_size
+        wanted = (min(limit, _CHUNK), _ms(lease_s), room, max_size, *queues)
+        wait_end = time.monotonic() + max(wait_s, 0.0)
+        while True:
+            rows, seen, next_ms = self._link.run(wait_end + timeout_s, scripts.LEASE, *wanted)
+            left_s = wait_end - time.monotonic()
+            if rows or left_s <= 0:
+                return [_delivery(queues, row) for row in rows]
+            next_s = next_ms / 1000 if next_ms >= 0 else _LOOK_S
+            self._await_news(queues, seen, min(left_s, next_s, _LOOK_S), wait_end + timeout_s)
+
+    def _await_news(self, queues: Sequence[str], seen: bytes, wait_s: float, end: float) -> None:
+        streams = [f"{self._link.root}:w:{queue}" for queue in queues]
+        ids = [b"%s-0" % seen] * len(queues)
+        # 0 would block for ever
+        block_ms = max(1, _ms(wait_s))
+        command = ("XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", *streams, *ids)
+        self._link.call(end, *command, block_s=wait_s)
+
+    def renew(
+        self, deliveries: Sequence[Delivery], lease_s: float = 60.0, timeout_s: float = 30.0
+    ) -> list[Delivery]:
+        self._link.check_open()
+        end = time.monotonic() + timeout_s
+        lost: list[Delivery] = []
+        for chunk in _by_count(deliveries):
+            claims = [part for delivery in chunk for part in _claim(delivery)]
+            places = self._link.run(end, scripts.RENEW, _ms(lease_s), *claims)
+            lost += [chunk[place] for place in places]
+        return lost
+
+    def settle(
+        self,
+        done: Sequence[Delivery] = (),
+        retry: Sequence[Retry] = (),
+        dead: Sequence[Dead] = (),
+        publish: Sequence[Message] = (),
+        timeout_s: float = 30.0,
+    ) -> list[Delivery]:
+        check_messages(publish)
+        self._link.check_open()
+        end = time.monotonic() + timeout_s
+        ends = [*_done(done), *_retried(retry), *_buried(dead)]
+        *first, together = list(_by_bytes(publish)) or [[]]
+        for chunk in first:
+            self._publish(chunk, end)
+        lost: list[Delivery] = []
+        for part in list(_by_count(ends)) or ([[]] if together else []):
+            lost += self._settle(part, together, end)
+            together = []
+        return lost
+
+    def _settle(
+        self, ends: Sequence[_End], publish: Sequence[Message], end: float
+    ) -> list[Delivery]:
+        counts = [sum(one.kind == kind for one in ends) for kind in ("done", "retry", "dead")]
+        arguments = [part for one in ends for part in one.arguments]
+        places = self._link.run(
+            end, scripts.SETTLE, len(publish), *counts, *_published(publish), *arguments
+        )
+        return [ends[place].delivery for place in places]
+
+    def broadcast(self, topic: str, body: bytes, timeout_s: float = 10.0) -> None:
+        check_name(topic, "topic")
+        if len(body) > MAX_BODY_BYTES:
+            raise TooBig(f"a broadcast of {len(body)} bytes; the limit is {MAX_BODY_BYTES}")
+        self._link.call(time.monotonic() + timeout_s, "PUBLISH", self._channel(topic), body)
+
+    def _channel(self, topic: str) -> str:
+        return f"{self._link.root}:{check_name(topic, 'topic')}"
+
+    def subscribe(self, topics: Sequence[str], timeout_s: float = 30.0) -> Subscription:
+        channels = [self._channel(topic) for topic in dict.fromkeys(topics)]
+        subscription = RedisSubscription(self._link, channels, self._subscriptions.discard)
+        subscription.start(time.monotonic() + timeout_s)
+        with self._lock:
+            self._subscriptions.add(subscription)
+        return subscription
+
+    def depth(self, queue: str, timeout_s: float = 30.0) -> Depth:
+        end = time.monotonic() + timeout_s
+        return Depth(*self._link.run(end, scripts.DEPTH, check_name(queue)))
+
+    def dead_letters(
+        self, queue: str, limit: int = 100, timeout_s: float = 30.0
+    ) -> list[DeadLetter]:
+        end = time.monotonic() + timeout_s
+        stream = f"{self._link.root}:dead:{check_name(queue)}"
+        letters: list[DeadLetter] = []
+        start = "-"
+        while len(letters) < limit:
+            count = min(100, limit - len(letters))
+            rows = self._link.call(end, "XRANGE", stream, start, "+", "COUNT", count)
+            letters += [_letter(queue, *row) for row in rows]
+            if len(rows) < count:
+                break
+            start = f"({letters[-1].id}-0"
+        return letters
+
+    def replay(self, queue: str, ids: Sequence[str] | None = None, timeout_s: float = 30.0) -> int:
+        check_name(queue)
+        end = time.monotonic() + timeout_s
+        if ids is None:
+            return self._replay_all(queue, end)
+        valid = [one for one in dict.fromkeys(ids) if _LETTER_ID.fullmatch(one)]
+        self._link.check_open()
+        return sum(
+            self._link.run(end, scripts.REPLAY, queue, "", *chunk)[0] for chunk in _by_count(valid)
+        )
+
+    def _replay_all(self, queue: str, end: float) -> int:
+        total = 0
+        last: bytes | str = ""
+        while True:
+            count, last = self._link.run(end, scripts.REPLAY, queue, last)
+            if count == 0:
+                return total
+            total += count
+
+    def purge(self, queue: str, timeout_s: float = 30.0) -> int:
+        check_name(queue)
+        end = time.monotonic() + timeout_s
+        total = 0
+        while count := self._link.run(end, scripts.PURGE, queue):
+            total += count
+        return total
+
+    def server(self, timeout_s: float = 10.0) -> ServerInfo:
+        end = time.monotonic() + timeout_s
+        info = parse_info(self._link.call(end, *INFO))
+        return describe(info, self._fsync(end))
+
+    def _fsync(self, end: float) -> str | None:
+        try:
+            answer = self._link.call(end, "CONFIG", "GET", "appendfsync")
+        except BrokerRefused:  # managed servers and careful operators keep CONFIG to themselves
+            return None
+        return answer[1].decode() if answer else None
+
+    def close(self) -> None:
+        self._link.close()
+        with self._lock:
+            subscriptions = list(self._subscriptions)
+        for subscription in subscriptions:
+            subscription.close()
+
+
+class _End(NamedTuple):
+    """How one claim is to end, as settle.lua takes it."""
+
+    kind: str
+    delivery: Delivery
+    arguments: tuple[Any, ...]
+
+
+def _done(deliveries: Sequence[Delivery]) -> Iterator[_End]:
+    return (_End("done", delivery, _claim(delivery)) for delivery in deliveries)
+
+
+def _retried(retries: Sequence[Retry]) -> Iterator[_End]:
+    for one in retries:
+        how = (_ms(one.delay_s), int(one.counted))
+        yield _End("retry", one.delivery, (*_claim(one.delivery), *how))
+
+
+def _buried(dead: Sequence[Dead]) -> Iterator[_End]:
+    for one in dead:
+        reason = one.reason[:_REASON_CHARACTERS].encode("utf-8", "replace")
+        yield _End("dead", one.delivery, (*_claim(one.delivery), reason))
+
+
+def _claim(delivery: Delivery) -> tuple[str, bytes, bytes]:
+    receipt = delivery.receipt
+    if not isinstance(receipt, _Receipt):
+        raise ValueError("a delivery of another broker")
+    return (delivery.queue, receipt.claim_class, receipt.id)
+
+
+def _published(messages: Sequence[Message]) -> Iterator[Any]:
+    for message in messages:
+        yield message.queue
+        yield message.priority
+        yield message.size
+        yield _ms(message.delay_s)
+        yield message.attempt
+        yield message.body
+
+
+def _delivery(queues: Sequence[str], row: list[Any]) -> Delivery:
+    number, claim_class, message_id, attempt, body = row
+    priority, size, _ = claim_class.split(b":")
+    receipt = _Receipt(claim_class, message_id)
+    return Delivery(queues[number], body, int(size), int(priority), attempt, receipt)
+
+
+def _letter(queue: str, letter_id: bytes, fields: list[bytes]) -> DeadLetter:
+    field = dict(zip(fields[::2], fields[1::2], strict=True))
+    return DeadLetter(
+        id=letter_id.decode().partition("-")[0],
+        queue=queue,
+        body=field[b"body"],
+        size=int(field[b"size"]),
+        priority=int(field[b"priority"]),
+        attempt=int(field[b"attempt"]),
+        reason=field[b"reason"].decode(),
+        at=int(field[b"at_ms"]) / 1000,
+    )
+
+
+def _ms(seconds: float) -> int:
+    """At least 1 for anything above 0: a delay that rounds to nothing is none."""
+    return max(1, round(seconds * 1000)) if seconds > 0 else 0
+
+
+def _by_count(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK))
+
+
+def _by_bytes(messages: Sequence[Message]) -> Iterator[list[Message]]:
+    chunk: list[Message] = []
+    size_bytes = 0
+    for message in messages:
+        full = len(chunk) >= _CHUNK or size_bytes + len(message.body) > _CHUNK_BYTES
+        if chunk and full:
+            yield chunk
+            chunk, size_bytes = [], 0
+        chunk.append(message)
+        size_bytes += len(message.body)
+    if chunk:
+        yield chunk

@@ -1,0 +1,54 @@
+"""The little that we use of redis-py, with types."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Protocol
+
+from redis.connection import Connection, SSLConnection
+
+from queue_runner.brokers.redis.address import Address
+
+#: A peer that is gone is noticed within idle + 3 probes, in a subscription too, where nothing is sent.
+_KEEPALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
+
+
+class Wire(Protocol):
+    """One connection, one command at a time. Its methods raise what `failures` translates."""
+
+    _sock: socket.socket
+
+    def connect(self) -> None: ...
+
+    def send_command(self, *command: Any) -> None: ...
+
+    def read_response(self) -> Any: ...
+
+    def can_read(self, timeout: float) -> bool: ...
+
+    def disconnect(self) -> None: ...
+
+
+def make_wire(address: Address, timeout_s: float) -> Wire:
+    """Not connected yet; `timeout_s` is for connecting and for each answer until `set_timeout`."""
+    kind: Any = Connection if address.tls is None else SSLConnection
+    wire: Wire = kind(
+        host=address.host,
+        port=address.port,
+        db=address.db,
+        username=address.username,
+        password=address.password,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        socket_keepalive=True,
+        socket_keepalive_options=_KEEPALIVE,
+        # 3 is the default from redis-py 8 on, and gives answers other shapes
+        protocol=2,
+        **(address.tls or {}),
+    )
+    return wire
+
+
+def set_timeout(wire: Wire, timeout_s: float) -> None:
+    """For the commands that follow; the driver itself has one time-out for a connection's life."""
+    wire._sock.settimeout(timeout_s)

@@ -1,0 +1,143 @@
+"""Connections to one server: opened and checked when needed, tried again until the caller's deadline."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from redis.exceptions import RedisError, ResponseError
+
+from queue_runner.brokers.redis.address import Address
+from queue_runner.brokers.redis.driver import Wire, make_wire, set_timeout
+from queue_runner.brokers.redis.failures import Passing, ScriptMissing, speaking_to
+from queue_runner.brokers.redis.scripts import Script
+from queue_runner.brokers.redis.server import check
+from queue_runner.errors import BrokerUnavailable
+
+T = TypeVar("T")
+
+#: Seconds one answer is waited for before it is asked again on a new connection: a host that vanished
+#: says nothing, and a caller with a long deadline must not spend all of it on a dead connection.
+_ANSWER_S = 10.0
+_PAUSE_FIRST_S, _PAUSE_MAX_S = 0.02, 1.0
+
+
+class Link:
+    """Any thread may call; each call has a connection to itself, so none waits behind a blocking one."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.root = f"{{{address.prefix}}}"
+        self._idle: list[Wire] = []
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+
+    def call(self, end: float, *command: Any, block_s: float = 0.0) -> Any:
+        """The answer to a command; `end` by `time.monotonic`, `block_s` is how long the server may wait.
+
+        Raises `BrokerUnavailable` past `end`, `BrokerRefused`.
+        """
+        return self.trying(end, lambda: self._ask(end, command, block_s))
+
+    def run(self, end: float, script: Script, *arguments: Any) -> Any:
+        """The answer of a script. Raises as `call` does."""
+
+        def ask() -> Any:
+            tail = (1, self.root, *arguments)
+            try:
+                return self._ask(end, ("EVALSHA", script.sha, *tail))
+            except ScriptMissing:
+                return self._ask(end, ("EVAL", script.source, *tail))
+
+        return self.trying(end, ask)
+
+    def trying(self, end: float, work: Callable[[], T]) -> T:
+        pause_s = _PAUSE_FIRST_S
+        while True:
+            self.check_open()
+            try:
+                return work()
+            except Passing as error:
+                left_s = end - time.monotonic()
+                if left_s <= 0 or self._closed.is_set():
+                    raise self._unavailable(error) from error
+                self._closed.wait(min(left_s, pause_s * random.uniform(0.5, 1.0)))
+                pause_s = min(2 * pause_s, _PAUSE_MAX_S)
+
+    def check_open(self) -> None:
+        if self._closed.is_set():
+            raise BrokerUnavailable(f"{self.address.text}: this connection was closed")
+
+    def _unavailable(self, error: Passing) -> BrokerUnavailable:
+        return BrokerUnavailable(
+            f"{self.address.text}: no success before the deadline; last: {error}."
+            f" Is a Redis server running at {self.address.host}:{self.address.port}?"
+        )
+
+    def _ask(self, end: float, command: tuple[Any, ...], block_s: float = 0.0) -> Any:
+        answer_s = min(_ANSWER_S, max(end - time.monotonic(), 0.01))
+        with speaking_to(self.address.text):
+            connection = self._take(answer_s)
+            try:
+                set_timeout(connection, block_s + answer_s)
+                connection.send_command(*command)
+                answer = connection.read_response()
+            except BaseException as error:
+                # an answer that says no leaves the connection in step; anything else may not
+                self._put_back(connection, in_step=_is_answer(error))
+                raise
+            self._put_back(connection, in_step=True)
+            return answer
+
+    def _take(self, answer_s: float) -> Wire:
+        with self._lock:
+            while self._idle:
+                connection = self._idle.pop()
+                if not _is_stale(connection):
+                    return connection
+                connection.disconnect()
+        return self.open(answer_s)
+
+    def open(self, answer_s: float) -> Wire:
+        """A connection of one's own, checked; raises what the driver raises, and `BrokerRefused`."""
+        connection = make_wire(self.address, answer_s)
+        try:
+            connection.connect()
+            check(connection, self.address)
+        except BaseException:
+            connection.disconnect()
+            raise
+        return connection
+
+    def _put_back(self, connection: Wire, in_step: bool) -> None:
+        with self._lock:
+            if in_step and not self._closed.is_set():
+                self._idle.append(connection)
+                return
+        connection.disconnect()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed.set()
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.disconnect()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
+
+
+def _is_stale(connection: Wire) -> bool:
+    """Nothing is expected on an idle connection: what is there is its end."""
+    try:
+        return bool(connection.can_read(0))
+    except (RedisError, OSError):
+        return True
+
+
+def _is_answer(error: BaseException) -> bool:
+    return isinstance(error, ResponseError)
