@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -22,6 +23,7 @@ def check_messages(messages: Sequence[Message]) -> None:
     """Raises `ValueError` or `TooBig` for the first message that breaks the contract."""
     for message in messages:
         check_name(message.queue)
+        _check_types(message)
         if len(message.body) > MAX_BODY_BYTES:
             raise TooBig(
                 f"a message of {len(message.body)} bytes for queue {message.queue!r}; the limit is"
@@ -32,15 +34,29 @@ def check_messages(messages: Sequence[Message]) -> None:
                 f"a message for queue {message.queue!r} has size {message.size} and priority"
                 f" {message.priority}; expected at least 1, and 0 to {MAX_PRIORITY}"
             )
-        if not (message.delay_s >= 0 and message.attempt >= 1):
+        if not (0 <= message.delay_s < math.inf and message.attempt >= 1):
             raise ValueError(
                 f"a message for queue {message.queue!r} has delay {message.delay_s} s and attempt"
                 f" {message.attempt}; expected at least 0, and at least 1"
             )
 
 
+def _check_types(message: Message) -> None:
+    # a fraction, a bool or a str would reach the server as text that no consumer can read back
+    if not isinstance(message.body, bytes):
+        raise ValueError(
+            f"a message for queue {message.queue!r} has a body of type {type(message.body).__name__};"
+            " expected bytes"
+        )
+    if any(type(value) is not int for value in (message.size, message.priority, message.attempt)):
+        raise ValueError(
+            f"a message for queue {message.queue!r} has size {message.size!r}, priority"
+            f" {message.priority!r} and attempt {message.attempt!r}; expected whole numbers"
+        )
+
+
 def check_lease(queues: Sequence[str], limit: int, lease_s: float) -> None:
     for queue in queues:
         check_name(queue)
-    if not queues or limit < 1 or not lease_s > 0:
+    if not queues or limit < 1 or not 0 < lease_s < math.inf:
         raise ValueError("a lease names a queue, a limit of at least 1 and a time above 0 s")

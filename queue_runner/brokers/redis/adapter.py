@@ -37,6 +37,7 @@ _CHUNK_BYTES = 4 * 1024 * 1024
 #: meanwhile may have lapsed, and telling every waiting consumer of every claim would cost more.
 _LOOK_S = 1.0
 _NO_LIMIT = 2**53
+_LONGEST_S = 10 * 365 * 86400.0
 _REASON_CHARACTERS = 100_000
 _LETTER_ID = re.compile(r"[0-9]{1,18}")
 
@@ -296,8 +297,8 @@ def _letter(queue: str, letter_id: bytes, fields: list[bytes]) -> DeadLetter:
 
 
 def _ms(seconds: float) -> int:
-    """At least 1 for anything above 0: a delay that rounds to nothing is none."""
-    return max(1, round(seconds * 1000)) if seconds > 0 else 0
+    """At least 1 for anything above 0 (a delay that rounds to nothing is none), at most ten years."""
+    return max(1, round(min(seconds, _LONGEST_S) * 1000)) if seconds > 0 else 0
 
 
 def _by_count(items: Sequence[T]) -> Iterator[Sequence[T]]:

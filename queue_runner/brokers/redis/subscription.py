@@ -14,6 +14,8 @@ from queue_runner.brokers.redis.link import Link
 #: Seconds after which a reader looks whether it was closed meanwhile.
 _SLICE_S = 0.2
 _ANSWER_S = 10.0
+#: The same while a reader waits, who asked for a shorter time.
+_AGAIN_S = 2.0
 _PAUSE_S = 0.2
 
 
@@ -64,7 +66,7 @@ class RedisSubscription(Subscription):
     def _listen(self, wait_s: float) -> tuple[str, bytes] | None:
         try:
             with speaking_to(self._link.address.text):
-                connection = self._connection or self._subscribe(_ANSWER_S)
+                connection = self._connection or self._subscribe(_AGAIN_S)
                 return self._read(connection, wait_s)
         except Passing:
             # what is broadcast now is missed, as the contract says; the next turn subscribes again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import pytest
@@ -86,15 +87,39 @@ class PublishContract(Bench):
         assert_empty(broker)
 
     @pytest.mark.parametrize(
-        "wrong", [{"size": 0}, {"priority": 10}, {"priority": -1}, {"delay_s": -1}, {"attempt": 0}]
+        "wrong",
+        [
+            {"size": 0},
+            {"size": 1.5},
+            {"size": True},
+            {"priority": 10},
+            {"priority": -1},
+            {"priority": 0.5},
+            {"delay_s": -1},
+            {"delay_s": math.nan},
+            {"delay_s": math.inf},
+            {"attempt": 0},
+            {"attempt": "1"},
+        ],
+        ids=str,
     )
-    def test_bad_values(self, broker: Broker, wrong: dict[str, int]) -> None:
+    def test_bad_values(self, broker: Broker, wrong: dict[str, object]) -> None:
         with pytest.raises(ValueError):
             broker.publish([message("first"), message("wrong", **wrong)])
         assert_empty(broker)
 
+    def test_a_body_is_bytes(self, broker: Broker) -> None:
+        with pytest.raises(ValueError):
+            broker.publish([message("first"), Message(QUEUE, "text")])  # type: ignore[arg-type]
+        assert_empty(broker)
+
     def test_bad_leases(self, broker: Broker) -> None:
-        for queues, limit, lease_s in ([], 1, 1.0), ([QUEUE], 0, 1.0), ([QUEUE], 1, 0.0):
+        for queues, limit, lease_s in (
+            ([], 1, 1.0),
+            ([QUEUE], 0, 1.0),
+            ([QUEUE], 1, 0.0),
+            ([QUEUE], 1, math.nan),
+        ):
             with pytest.raises(ValueError):
                 broker.lease(queues, limit, 0.0, lease_s=lease_s)
 
