@@ -79,8 +79,11 @@ class Index:
         self._counts[lease.kind.queue][2] += 1
 
     def renew(self, number: int, expires: float) -> None:
-        """The old expiry stays in the heap and is skipped when it comes up."""
-        self.leases[number].expires = expires
+        """A later expiry is found when the old one comes up; an earlier one needs an entry of its own."""
+        lease = self.leases[number]
+        if expires < lease.expires:
+            heapq.heappush(self._expiries, (expires, number, lease.token))
+        lease.expires = expires
 
     def end(self, number: int) -> Lease:
         lease = self.leases.pop(number)
