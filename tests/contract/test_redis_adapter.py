@@ -5,7 +5,10 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -154,6 +157,43 @@ def test_connections_that_were_cut(server: Server, broker: Broker) -> None:
         assert listener.get(10.0) == ("t", b"again")
 
 
+def test_nothing_is_lost_while_connections_are_cut(server: Server) -> None:
+    total, missing = 3000, set(range(3000))
+    stop = threading.Event()
+
+    def cut() -> None:
+        while not stop.wait(0.03):
+            server.tell("CLIENT", "KILL", "TYPE", "normal")
+
+    def publish() -> None:
+        with connect(server.url) as producer:
+            for start in range(0, total, 50):
+                batch = range(start, start + 50)
+                producer.publish([Message("q", b"%d" % number) for number in batch])
+
+    def consume() -> None:
+        with connect(server.url) as consumer:
+            while missing:
+                found = consumer.lease(["q"], 20, 0.5, lease_s=1.0)
+                names = [Message("r", delivery.body) for delivery in found]
+                consumer.settle(done=found, publish=names)
+                missing.difference_update(int(delivery.body) for delivery in found)
+
+    with ThreadPoolExecutor(5) as pool:
+        cutter = pool.submit(cut)
+        work = [pool.submit(publish), *(pool.submit(consume) for _ in range(3))]
+        wait(work, 60)
+        stop.set()
+        for one in (cutter, *work):
+            one.result(10)
+    results: set[int] = set()
+    with connect(server.url) as reader:
+        while found := reader.lease(["r"], 1000, 0.5):
+            results.update(int(delivery.body) for delivery in found)
+            reader.settle(done=found)
+    assert results == set(range(total))
+
+
 def test_killed_with_sigkill_it_has_all_it_confirmed(server: Server, broker: Broker) -> None:
     broker.publish([Message("q", b"%d" % number) for number in range(3000)])
     held = broker.lease(["q"], 100, 5.0)
@@ -173,8 +213,24 @@ def test_a_frozen_server_is_unavailable_and_then_goes_on(server: Server, broker:
     server.process.send_signal(signal.SIGSTOP)
     with pytest.raises(BrokerUnavailable):
         broker.depth("q", timeout_s=0.5)
+    with pytest.raises(BrokerUnavailable):
+        broker.lease(["q"], 1, 0.1, timeout_s=0.5)
     server.process.send_signal(signal.SIGCONT)
     assert broker.depth("q").ready == 1
+
+
+def test_a_server_that_freezes_while_a_lease_waits(server: Server, broker: Broker) -> None:
+    broker.depth("q")
+    with ThreadPoolExecutor(1) as pool:
+        started = time.monotonic()
+        waiting = pool.submit(broker.lease, ["q"], 1, 1.5, timeout_s=0.5)
+        time.sleep(0.5)  # nothing outside shows that it waits now
+        server.process.send_signal(signal.SIGSTOP)
+        with pytest.raises(BrokerUnavailable):
+            waiting.result(30)
+        # far below the ten seconds after which an answer is given up without a deadline
+        assert time.monotonic() - started < 8.0
+    server.process.send_signal(signal.SIGCONT)
 
 
 def test_nothing_is_left_of_what_was_settled(server: Server, broker: Broker) -> None:
@@ -218,6 +274,13 @@ def test_namespaces_do_not_see_each_other(server: Server, broker: Broker) -> Non
         assert other.lease(["q"], 1, 0.0) == []
         broker.broadcast("t", b"x")
         assert listener.get(0.2) is None
+
+
+def test_values_that_are_none_of_ours(broker: Broker) -> None:
+    with pytest.raises(ValueError):
+        broker.lease(["q"], 1, 0.0, max_size=True)
+    with pytest.raises(ValueError):
+        broker.subscribe([])
 
 
 @pytest.mark.parametrize(

@@ -103,8 +103,8 @@ class RedisBroker(Broker):
         ids = [b"%s-0" % seen] * len(queues)
         # 0 would block for ever
         block_ms = max(1, _ms(wait_s))
-        command = ("XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", *streams, *ids)
-        self._link.call(end, *command, block_s=wait_s)
+        block = ("COUNT", 1, "BLOCK", block_ms, "STREAMS", *streams, *ids)
+        self._link.listen(end, wait_s, "XREAD", *block)
 
     def renew(
         self, deliveries: Sequence[Delivery], lease_s: float = 60.0, timeout_s: float = 30.0
@@ -160,6 +160,8 @@ class RedisBroker(Broker):
 
     def subscribe(self, topics: Sequence[str], timeout_s: float = 30.0) -> Subscription:
         channels = [self._channel(topic) for topic in dict.fromkeys(topics)]
+        if not channels:
+            raise ValueError("a subscription names at least one topic")
         subscription = RedisSubscription(self._link, channels, self._subscriptions.discard)
         subscription.start(time.monotonic() + timeout_s)
         with self._lock:

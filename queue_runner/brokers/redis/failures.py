@@ -10,6 +10,7 @@ from redis.exceptions import (
     AuthenticationError,
     AuthenticationWrongNumberOfArgsError,
     ConnectionError,
+    DataError,
     InvalidResponse,
     NoPermissionError,
     RedisError,
@@ -52,7 +53,7 @@ class ScriptMissing(QueueRunnerError):
 
 @contextmanager
 def speaking_to(text: str) -> Iterator[None]:
-    """Turns the driver's exceptions into `BrokerRefused`, `Passing` and `ScriptMissing`."""
+    """Turns the driver's exceptions into `BrokerRefused`, `Passing`, `ScriptMissing` and `ValueError`."""
     try:
         yield
     except (AuthenticationError, AuthenticationWrongNumberOfArgsError, NoPermissionError) as error:
@@ -63,6 +64,8 @@ def speaking_to(text: str) -> Iterator[None]:
         raise BrokerRefused(
             f"{text}: what answers there is no Redis server ({error}). Check host and port."
         ) from error
+    except DataError as error:  # raised before anything is sent
+        raise ValueError(f"{text}: {error}") from error
     except (RedisError, OSError) as error:
         raise _of_connection(text, error) from error
 

@@ -35,12 +35,23 @@ class Link:
         self._lock = threading.Lock()
         self._closed = threading.Event()
 
-    def call(self, end: float, *command: Any, block_s: float = 0.0) -> Any:
-        """The answer to a command; `end` by `time.monotonic`, `block_s` is how long the server may wait.
+    def call(self, end: float, *command: Any) -> Any:
+        """The answer to a command; `end` by `time.monotonic`.
 
         Raises `BrokerUnavailable` past `end`, `BrokerRefused`.
         """
-        return self.trying(end, lambda: self._ask(end, command, block_s))
+        return self.trying(end, lambda: self._ask(end, command))
+
+    def listen(self, end: float, block_s: float, *command: Any) -> None:
+        """Wait for a blocking command, up to `block_s` seconds, or until the connection is cut.
+
+        The caller looks what there is in any case, with a deadline, and so hears of a server that is
+        gone; waiting the same time again here would only make it late.
+        """
+        try:
+            self._ask(end, command, block_s)
+        except Passing:
+            self._closed.wait(_PAUSE_FIRST_S)
 
     def run(self, end: float, script: Script, *arguments: Any) -> Any:
         """The answer of a script. Raises as `call` does."""

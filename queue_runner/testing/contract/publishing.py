@@ -49,6 +49,11 @@ class PublishContract(Bench):
         broker.publish([Message(QUEUE, body), message("small")])
         assert [delivery.body for delivery in take(broker, 2)] == [body, b"small"]
 
+    def test_many_large_bodies_at_once(self, broker: Broker) -> None:
+        bodies = [bytes([number]) * 1_000_000 for number in range(30)]
+        broker.publish([Message(QUEUE, body) for body in bodies])
+        assert [delivery.body for delivery in take(broker, 30)] == bodies
+
     def test_a_delivery_says_what_was_published(self, broker: Broker) -> None:
         broker.publish([Message(OTHER, b"x", size=7, priority=4, attempt=3)])
         found = lease_one(broker, queue=OTHER)
