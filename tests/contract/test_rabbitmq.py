@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
 from queue_runner.testing.contract import BrokerContract, BrokerRestartContract
-from queue_runner.testing.handle import BrokerServerHandle
+
+if TYPE_CHECKING:
+    from queue_runner.testing.handle import BrokerServerHandle
 
 
 class TestRabbitMQ(BrokerContract):

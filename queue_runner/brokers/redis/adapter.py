@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
 
 from queue_runner.brokers.base import (
     MAX_BODY_BYTES,
@@ -23,28 +22,30 @@ from queue_runner.brokers.base import (
 from queue_runner.brokers.checks import check_lease, check_messages, check_name
 from queue_runner.brokers.redis import scripts
 from queue_runner.brokers.redis.address import parse
+from queue_runner.brokers.redis.arguments import (
+    CHUNK,
+    End,
+    by_bytes,
+    by_count,
+    claim_of,
+    dead_ends,
+    delivery_of,
+    done_ends,
+    letter_of,
+    milliseconds,
+    published,
+    retry_ends,
+)
 from queue_runner.brokers.redis.link import Link
 from queue_runner.brokers.redis.server import INFO, describe, parse_info
 from queue_runner.brokers.redis.subscription import RedisSubscription
 from queue_runner.errors import BrokerRefused, TooBig
 
-T = TypeVar("T")
-
-#: One script call handles at most so much, for the server does nothing else meanwhile.
-_CHUNK = 1000
-_CHUNK_BYTES = 4 * 1024 * 1024
 #: A waiting lease looks again after so many seconds though nobody woke it: a claim that was made
 #: meanwhile may have lapsed, and telling every waiting consumer of every claim would cost more.
 _LOOK_S = 1.0
 _NO_LIMIT = 2**53
-_LONGEST_S = 10 * 365 * 86400.0
-_REASON_CHARACTERS = 100_000
 _LETTER_ID = re.compile(r"[0-9]{1,18}")
-
-
-class _Receipt(NamedTuple):
-    claim_class: bytes
-    id: bytes
 
 
 def open_redis(url: str) -> RedisBroker:
@@ -66,11 +67,11 @@ class RedisBroker(Broker):
         check_messages(messages)
         self._link.check_open()
         end = time.monotonic() + timeout_s
-        for chunk in _by_bytes(messages):
+        for chunk in by_bytes(messages):
             self._publish(chunk, end)
 
     def _publish(self, chunk: Sequence[Message], end: float) -> None:
-        self._link.run(end, scripts.PUBLISH, len(chunk), *_published(chunk))
+        self._link.run(end, scripts.PUBLISH, len(chunk), *published(chunk))
 
     def lease(
         self,
@@ -88,13 +89,13 @@ class RedisBroker(Broker):
         queues = list(dict.fromkeys(queues))
         room = _NO_LIMIT if room is None else room
         max_size = _NO_LIMIT if max_size is None else max_size
-        wanted = (min(limit, _CHUNK), _ms(lease_s), room, max_size, *queues)
+        wanted = (min(limit, CHUNK), milliseconds(lease_s), room, max_size, *queues)
         wait_end = time.monotonic() + max(wait_s, 0.0)
         while True:
             rows, seen, next_ms = self._link.run(wait_end + timeout_s, scripts.LEASE, *wanted)
             left_s = wait_end - time.monotonic()
             if rows or left_s <= 0:
-                return [_delivery(queues, row) for row in rows]
+                return [delivery_of(queues, row) for row in rows]
             next_s = next_ms / 1000 if next_ms >= 0 else _LOOK_S
             self._await_news(queues, seen, min(left_s, next_s, _LOOK_S), wait_end + timeout_s)
 
@@ -102,7 +103,7 @@ class RedisBroker(Broker):
         streams = [f"{self._link.root}:w:{queue}" for queue in queues]
         ids = [b"%s-0" % seen] * len(queues)
         # 0 would block for ever
-        block_ms = max(1, _ms(wait_s))
+        block_ms = max(1, milliseconds(wait_s))
         block = ("COUNT", 1, "BLOCK", block_ms, "STREAMS", *streams, *ids)
         self._link.listen(end, wait_s, "XREAD", *block)
 
@@ -112,9 +113,9 @@ class RedisBroker(Broker):
         self._link.check_open()
         end = time.monotonic() + timeout_s
         lost: list[Delivery] = []
-        for chunk in _by_count(deliveries):
-            claims = [part for delivery in chunk for part in _claim(delivery)]
-            places = self._link.run(end, scripts.RENEW, _ms(lease_s), *claims)
+        for chunk in by_count(deliveries):
+            claims = [part for delivery in chunk for part in claim_of(delivery)]
+            places = self._link.run(end, scripts.RENEW, milliseconds(lease_s), *claims)
             lost += [chunk[place] for place in places]
         return lost
 
@@ -129,23 +130,23 @@ class RedisBroker(Broker):
         check_messages(publish)
         self._link.check_open()
         end = time.monotonic() + timeout_s
-        ends = [*_done(done), *_retried(retry), *_buried(dead)]
-        *first, together = list(_by_bytes(publish)) or [[]]
+        ends = [*done_ends(done), *retry_ends(retry), *dead_ends(dead)]
+        *first, together = list(by_bytes(publish)) or [[]]
         for chunk in first:
             self._publish(chunk, end)
         lost: list[Delivery] = []
-        for part in list(_by_count(ends)) or ([[]] if together else []):
+        for part in list(by_count(ends)) or ([[]] if together else []):
             lost += self._settle(part, together, end)
             together = []
         return lost
 
     def _settle(
-        self, ends: Sequence[_End], publish: Sequence[Message], end: float
+        self, ends: Sequence[End], publish: Sequence[Message], end: float
     ) -> list[Delivery]:
         counts = [sum(one.kind == kind for one in ends) for kind in ("done", "retry", "dead")]
         arguments = [part for one in ends for part in one.arguments]
         places = self._link.run(
-            end, scripts.SETTLE, len(publish), *counts, *_published(publish), *arguments
+            end, scripts.SETTLE, len(publish), *counts, *published(publish), *arguments
         )
         return [ends[place].delivery for place in places]
 
@@ -182,7 +183,7 @@ class RedisBroker(Broker):
         while len(letters) < limit:
             count = min(100, limit - len(letters))
             rows = self._link.call(end, "XRANGE", stream, start, "+", "COUNT", count)
-            letters += [_letter(queue, *row) for row in rows]
+            letters += [letter_of(queue, *row) for row in rows]
             if len(rows) < count:
                 break
             start = f"({letters[-1].id}-0"
@@ -196,7 +197,7 @@ class RedisBroker(Broker):
         valid = [one for one in dict.fromkeys(ids) if _LETTER_ID.fullmatch(one)]
         self._link.check_open()
         return sum(
-            self._link.run(end, scripts.REPLAY, queue, "", *chunk)[0] for chunk in _by_count(valid)
+            self._link.run(end, scripts.REPLAY, queue, "", *chunk)[0] for chunk in by_count(valid)
         )
 
     def _replay_all(self, queue: str, end: float) -> int:
@@ -234,88 +235,3 @@ class RedisBroker(Broker):
             subscriptions = list(self._subscriptions)
         for subscription in subscriptions:
             subscription.close()
-
-
-class _End(NamedTuple):
-    """How one claim is to end, as settle.lua takes it."""
-
-    kind: str
-    delivery: Delivery
-    arguments: tuple[Any, ...]
-
-
-def _done(deliveries: Sequence[Delivery]) -> Iterator[_End]:
-    return (_End("done", delivery, _claim(delivery)) for delivery in deliveries)
-
-
-def _retried(retries: Sequence[Retry]) -> Iterator[_End]:
-    for one in retries:
-        how = (_ms(one.delay_s), int(one.counted))
-        yield _End("retry", one.delivery, (*_claim(one.delivery), *how))
-
-
-def _buried(dead: Sequence[Dead]) -> Iterator[_End]:
-    for one in dead:
-        reason = one.reason[:_REASON_CHARACTERS].encode("utf-8", "replace")
-        yield _End("dead", one.delivery, (*_claim(one.delivery), reason))
-
-
-def _claim(delivery: Delivery) -> tuple[str, bytes, bytes]:
-    receipt = delivery.receipt
-    if not isinstance(receipt, _Receipt):
-        raise ValueError("a delivery of another broker")
-    return (delivery.queue, receipt.claim_class, receipt.id)
-
-
-def _published(messages: Sequence[Message]) -> Iterator[Any]:
-    for message in messages:
-        yield message.queue
-        yield message.priority
-        yield message.size
-        yield _ms(message.delay_s)
-        yield message.attempt
-        yield message.body
-
-
-def _delivery(queues: Sequence[str], row: list[Any]) -> Delivery:
-    number, claim_class, message_id, attempt, body = row
-    priority, size, _ = claim_class.split(b":")
-    receipt = _Receipt(claim_class, message_id)
-    return Delivery(queues[number], body, int(size), int(priority), attempt, receipt)
-
-
-def _letter(queue: str, letter_id: bytes, fields: list[bytes]) -> DeadLetter:
-    field = dict(zip(fields[::2], fields[1::2], strict=True))
-    return DeadLetter(
-        id=letter_id.decode().partition("-")[0],
-        queue=queue,
-        body=field[b"body"],
-        size=int(field[b"size"]),
-        priority=int(field[b"priority"]),
-        attempt=int(field[b"attempt"]),
-        reason=field[b"reason"].decode(),
-        at=int(field[b"at_ms"]) / 1000,
-    )
-
-
-def _ms(seconds: float) -> int:
-    """At least 1 for anything above 0 (a delay that rounds to nothing is none), at most ten years."""
-    return max(1, round(min(seconds, _LONGEST_S) * 1000)) if seconds > 0 else 0
-
-
-def _by_count(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK))
-
-
-def _by_bytes(messages: Sequence[Message]) -> Iterator[list[Message]]:
-    chunk: list[Message] = []
-    size_bytes = 0
-    for message in messages:
-        full = len(chunk) >= _CHUNK or size_bytes + len(message.body) > _CHUNK_BYTES
-        if chunk and full:
-            yield chunk
-            chunk, size_bytes = [], 0
-        chunk.append(message)
-        size_bytes += len(message.body)
-    if chunk:
-        yield chunk
