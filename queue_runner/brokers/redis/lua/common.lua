@@ -98,9 +98,13 @@ local function tidy(queue)
     redis.call('ZREM', claims, member)
   end
   for _, member in ipairs(due) do
-    local held = cmsgpack.unpack(redis.call('HGET', P .. ':D:' .. queue, member))
+    local packed = redis.call('HGET', P .. ':D:' .. queue, member)
     id = id + 1
-    add(queue, held[1], held[2], held[3], id, held[5], held[4])
+    -- nil when somebody removed it by hand, as above
+    if packed then
+      local held = cmsgpack.unpack(packed)
+      add(queue, held[1], held[2], held[3], id, held[5], held[4])
+    end
     redis.call('HDEL', P .. ':D:' .. queue, member)
     redis.call('ZREM', delayed, member)
   end
