@@ -1,0 +1,1 @@
+"""What kind `openfoam` needs: finding it, writing its dictionaries, reading its results."""

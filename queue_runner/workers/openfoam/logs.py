@@ -1,0 +1,83 @@
+"""What the solvers of OpenFOAM print: residuals, times, and why they stopped."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+from queue_runner.errors import JobError
+from queue_runner.model import Reason, Scalar
+from queue_runner.workers.kinds.base import Diagnosis
+
+_RESIDUAL = re.compile(r"Solving for (\S+), Initial residual = (\S+), Final residual = ([^\s,]+)")
+_TIME = re.compile(r"^Time = (\S+?)s?\s*$")
+_CLOCK = re.compile(r"^ExecutionTime = (\S+) s(?:  ClockTime = (\S+) s)?")
+_FATAL = re.compile(r"FOAM FATAL (?:IO )?ERROR")
+_UNDEFINED = re.compile(r"[Kk]eyword '?(\S+?)'? is undefined in dictionary \"?([^\"\s]+)\"?")
+_FPE = ("Floating point exception", "sigFpe", "Floating Point Exception")
+
+
+def read_log(path: Path, asked: dict[str, object]) -> dict[str, Scalar]:
+    """The metrics of a solver's log that are asked for. Raises `JobError` with reason `metrics`."""
+    residuals: dict[str, Scalar] = {}
+    time: dict[str, Scalar] = {}
+    clock: dict[str, Scalar] = {}
+    try:
+        with path.open(errors="replace") as lines:
+            for line in lines:
+                if found := _RESIDUAL.search(line):
+                    residuals[f"residual_{found[1]}"] = float(found[3])
+                elif found := _TIME.match(line):
+                    time["last_time"] = float(found[1])
+                elif found := _CLOCK.match(line):
+                    clock["execution_time"] = float(found[1])
+                    if found[2]:
+                        clock["clock_time"] = float(found[2])
+    except (OSError, ValueError) as error:
+        raise JobError(Reason.METRICS, f"{path.name}: cannot be read: {error}") from error
+    metrics: dict[str, Scalar] = {}
+    for name, values in (("residuals", residuals), ("time", time), ("execution_time", clock)):
+        if asked.get(name):
+            if not values:
+                raise JobError(Reason.METRICS, f"{path.name} shows no {name.replace('_', ' ')}")
+            metrics.update(values)
+    return metrics
+
+
+def diagnose(step: str, tail: str, folder: Path) -> Diagnosis | None:
+    """Why a program of OpenFOAM failed, as its log says it."""
+    if any(sign in tail for sign in _FPE):
+        return Diagnosis(Reason.DIVERGED, f"{step} stopped with a floating point exception")
+    fatal = _FATAL.search(tail)
+    if fatal is None:
+        return None
+    said = tail[fatal.end() :]
+    if undefined := _UNDEFINED.search(said):
+        file = undefined[2].removeprefix(f"{folder}/")
+        return Diagnosis(
+            Reason.PREPARE, f"{step} stopped: keyword {undefined[1]} is undefined in {file}"
+        )
+    lines = [line.strip() for line in said.splitlines()[1:] if line.strip()]
+    text = " ".join(lines[:4])
+    if "dummy" in text.lower() and "scotch" in tail.lower():
+        text += " This OpenFOAM has only a stub of scotch: use decompose method simple"
+    return Diagnosis(Reason.EXIT_CODE, f"{step} stopped: {text}")
+
+
+def not_a_number(step: str, tail: str) -> Diagnosis | None:
+    """A solver may end with exit code 0 although its numbers are gone."""
+    last = {found[1]: (found[2], found[3]) for found in _RESIDUAL.finditer(tail)}
+    for name, texts in last.items():
+        if any(_lost(text.rstrip(",")) for text in texts):
+            return Diagnosis(
+                Reason.DIVERGED, f"{step} ended, but the last residual of {name} is not a number"
+            )
+    return None
+
+
+def _lost(text: str) -> bool:
+    try:
+        return not math.isfinite(float(text))
+    except ValueError:
+        return True
