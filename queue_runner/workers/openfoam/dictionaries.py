@@ -24,7 +24,7 @@ def _assign_in(case: Path, file: str, entries: list[tuple[str, Any]], must_exist
     from foamlib import FoamFieldFile
 
     path = _inside(case, file, must_exist)
-    foam = FoamFieldFile(path)
+    foam: Any = FoamFieldFile(path)
     entry = ""
     try:
         with foam:
@@ -75,7 +75,8 @@ def _value(foam: Any, keys: tuple[str, ...], value: Any, exists: bool) -> Any:
 
     if isinstance(value, str):
         # text is OpenFOAM's own syntax: foamlib wants it parsed
-        value = FoamFile.loads(f"entry {value};")["entry"]
+        parsed: Any = FoamFile.loads(f"entry {value};")
+        value = parsed["entry"]
     old = foam[keys] if exists else None
     if isinstance(old, Dimensioned) and not isinstance(value, Dimensioned):
         return Dimensioned(value, old.dimensions, old.name)
