@@ -111,3 +111,18 @@ def test_the_kernels_agree_with_the_exact_solution(tmp_path: Path, ranks: int) -
     )
     assert lines["ranks"] == str(ranks)
     assert float(lines["error"]) < 1e-3
+
+
+def test_a_missing_keyword_is_not_taken_for_divergence(cavity: Path) -> None:
+    properties = cavity / "constant/transportProperties"
+    properties.write_text(properties.read_text().replace("nu ", "mu "))
+    with pytest.raises(
+        AssertionError, match=r"'prepare'.*nu is undefined in .*transportProperties"
+    ):
+        run(OpenFoamKind(), job("openfoam", {}), cavity)
+
+
+def test_a_floating_point_exception_is_divergence(cavity: Path) -> None:
+    wild = ["0/U", "boundaryField/movingWall/value", [1e60, 0, 0]]
+    with pytest.raises(AssertionError, match="'diverged'"):
+        run(OpenFoamKind(), job("openfoam", {"set": [wild]}), cavity)

@@ -14,8 +14,11 @@ _RESIDUAL = re.compile(r"Solving for (\S+), Initial residual = (\S+), Final resi
 _TIME = re.compile(r"^Time = (\S+?)s?\s*$")
 _CLOCK = re.compile(r"^ExecutionTime = (\S+) s(?:  ClockTime = (\S+) s)?")
 _FATAL = re.compile(r"FOAM FATAL (?:IO )?ERROR")
-_UNDEFINED = re.compile(r"[Kk]eyword '?(\S+?)'? is undefined in dictionary \"?([^\"\s]+)\"?")
-_FPE = ("Floating point exception", "sigFpe", "Floating Point Exception")
+_UNDEFINED = re.compile(
+    r"(?:[Kk]eyword|Entry) '?(\S+?)'? (?:is undefined|not found) in dictionary \"?([^\"\s]+)\"?"
+)
+# not "sigFpe" alone: the head of every log says that trapping it is enabled
+_FPE = ("sigFpe::sigHandler", "Floating point exception")
 
 
 def read_log(path: Path, asked: dict[str, object]) -> dict[str, Scalar]:
