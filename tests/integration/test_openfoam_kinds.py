@@ -117,7 +117,7 @@ def test_a_missing_keyword_is_not_taken_for_divergence(cavity: Path) -> None:
     properties = cavity / "constant/transportProperties"
     properties.write_text(properties.read_text().replace("nu ", "mu "))
     with pytest.raises(
-        AssertionError, match=r"'prepare'.*nu is undefined in .*transportProperties"
+        AssertionError, match=r"'prepare'.*nu is undefined in constant/transportProperties"
     ):
         run(OpenFoamKind(), job("openfoam", {}), cavity)
 

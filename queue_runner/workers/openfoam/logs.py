@@ -17,8 +17,8 @@ _FATAL = re.compile(r"FOAM FATAL (?:IO )?ERROR")
 _UNDEFINED = re.compile(
     r"(?:[Kk]eyword|Entry) '?(\S+?)'? (?:is undefined|not found) in dictionary \"?([^\"\s]+)\"?"
 )
-# not "sigFpe" alone: the head of every log says that trapping it is enabled
-_FPE = ("sigFpe::sigHandler", "Floating point exception")
+# the head of every log says that trapping such exceptions is enabled
+_FPE = re.compile(r"sigFpe::sigHandler|Floating point exception(?! trapping)")
 
 
 def read_log(path: Path, asked: dict[str, object]) -> dict[str, Scalar]:
@@ -50,7 +50,7 @@ def read_log(path: Path, asked: dict[str, object]) -> dict[str, Scalar]:
 
 def diagnose(step: str, tail: str, folder: Path) -> Diagnosis | None:
     """Why a program of OpenFOAM failed, as its log says it."""
-    if any(sign in tail for sign in _FPE):
+    if _FPE.search(tail):
         return Diagnosis(Reason.DIVERGED, f"{step} stopped with a floating point exception")
     fatal = _FATAL.search(tail)
     if fatal is None:
