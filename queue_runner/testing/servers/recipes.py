@@ -46,7 +46,7 @@ def rabbitmq(folder: Path) -> Launch:
     server = program("rabbitmq-server", "rabbitmq-server", _RABBITMQ_BIN)
     clients, nodes, names = (free_port() for _ in range(3))
     (folder / "enabled_plugins").write_text("[].\n")
-    (folder / "rabbitmq.conf").write_text("listeners.tcp.local = 127.0.0.1:%d\n" % clients)
+    (folder / "rabbitmq.conf").write_text(f"listeners.tcp.local = 127.0.0.1:{clients}\n")
     env = {
         "HOME": str(folder),
         "ERL_EPMD_PORT": str(names),
