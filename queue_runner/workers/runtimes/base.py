@@ -61,7 +61,15 @@ class Outcome:
 
 
 class Runtime(ABC):
-    """Runs steps with limits. Safe to use from several threads at once."""
+    """Runs steps with limits. Safe to use from several threads at once.
+
+    A plug-in is a callable that takes the worker's scratch folder.
+    """
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """Where attempts' work folders belong: `sweep` removes it when its worker has died."""
 
     @abstractmethod
     def run(

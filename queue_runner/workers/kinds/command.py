@@ -1,0 +1,37 @@
+"""Kind `command`: programs, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+
+from queue_runner.model import Job
+from queue_runner.workers.kinds.base import Kind, Step
+
+
+class CommandKind(Kind):
+    def prepare(self, job: Job, folder: Path) -> None:
+        """The bundle is all that a command needs."""
+
+    def steps(self, job: Job, folder: Path) -> Sequence[Step]:
+        env = dict(job.spec.get("env") or {})
+        argvs = [tuple(argv) for argv in job.spec["steps"]]
+        names = step_names([argv[0] for argv in argvs])
+        return [
+            Step(name=name, argv=argv, log=f"log.{name}", env=env)
+            for name, argv in zip(names, argvs, strict=True)
+        ]
+
+
+def step_names(programs: Sequence[str]) -> list[str]:
+    """Names for steps after their programs, numbered where a program runs more than once."""
+    names: list[str] = []
+    for program in programs:
+        base = PurePath(program).name or "step"
+        count = sum(name.partition("-")[0] == base or name == base for name in names)
+        name = base if base not in names else f"{base}-{count + 1}"
+        while name in names:
+            count += 1
+            name = f"{base}-{count + 1}"
+        names.append(name)
+    return names

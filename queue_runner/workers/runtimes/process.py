@@ -1,0 +1,214 @@
+"""Runtime `process`: steps are child processes of the worker, each the leader of a session of its own."""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+from queue_runner.errors import JobError
+from queue_runner.model import Job, Reason, Resources
+from queue_runner.plugins import nearest
+from queue_runner.workers.kinds.base import Step
+from queue_runner.workers.runtimes import owner as owners
+from queue_runner.workers.runtimes.base import Outcome, Runtime, Stop
+from queue_runner.workers.runtimes.environment import MARK, environment
+from queue_runner.workers.runtimes.processes import (
+    TERM_GRACE_S,
+    kill_marked,
+    session_rss_bytes,
+    signal_group,
+)
+from queue_runner.workers.runtimes.warm import WarmServers
+
+#: Seconds between looks at the memory of a step that has a limit.
+_WATCH_S = 0.25
+
+
+class ProcessRuntime(Runtime):
+    """`scratch`: where its owner's folder with the lock is, and what a dead worker left."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        self._owner = owners.Owner(scratch)
+        self._warm = WarmServers(self._owner)
+
+    @property
+    def folder(self) -> Path:
+        """Where attempts' work folders belong, so that they are found when this worker dies."""
+        return self._owner.folder
+
+    def run(
+        self,
+        step: Step,
+        job: Job,
+        folder: Path,
+        *,
+        limits: Resources,
+        wall_time_s: float | None,
+        stop: Stop,
+    ) -> Outcome:
+        if step.request is not None:
+            return self._warm.run(
+                step, job, folder, limits=limits, wall_time_s=wall_time_s, stop=stop
+            )
+        temporary = Path(tempfile.mkdtemp(dir=self._owner.temporary))
+        mark = uuid.uuid4().hex
+        env = environment(job, folder, temporary, limits, self._owner.lock, mark) | dict(step.env)
+        try:
+            with (folder / step.log).open("ab") as log:
+                process = start(step, folder, env, log.fileno())
+            return _attend(process, limits, wall_time_s, stop)
+        finally:
+            # whoever left the process group still has the mark in its environment
+            kill_marked(MARK, mark)
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def sweep(self) -> int:
+        return owners.sweep(self._scratch)
+
+    def close(self) -> None:
+        self._warm.close()
+        self._owner.close()
+
+
+def start(
+    step: Step, folder: Path, env: dict[str, str], log: int, *, piped: bool = False
+) -> subprocess.Popen[bytes]:
+    """Start a step in its folder. Raises `JobError` (missing program) in words for the user."""
+    program = _program(step, folder, env)
+    try:
+        return subprocess.Popen(
+            [program, *step.argv[1:]],
+            cwd=folder,
+            env=env,
+            stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if piped else log,
+            stderr=log,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise JobError(
+            Reason.MISSING_PROGRAM,
+            f"{step.argv[0]!r} cannot be started: {error.strerror}{_hint(Path(program), error)}",
+            step=step.name,
+        ) from error
+    except ValueError as error:
+        raise JobError(Reason.PREPARE, f"{step.argv!r:.200}: {error}", step=step.name) from error
+
+
+def _program(step: Step, folder: Path, env: dict[str, str]) -> str:
+    name = step.argv[0]
+    if "/" in name:
+        path = folder / name
+        if not path.is_file():
+            there = [each.name for each in path.parent.glob("*")] if path.parent.is_dir() else []
+            raise JobError(
+                Reason.MISSING_PROGRAM,
+                f"there is no program {name!r} in the work folder{nearest(path.name, there)}",
+                step=step.name,
+            )
+        if not os.access(path, os.X_OK):
+            raise JobError(
+                Reason.MISSING_PROGRAM,
+                f"{name!r} is not executable; run `chmod +x` on it and submit the study again",
+                step=step.name,
+            )
+        return str(path)
+    found = shutil.which(name, path=env["PATH"])
+    if found is None:
+        raise JobError(
+            Reason.MISSING_PROGRAM,
+            f"no program {name!r} on this worker's PATH ({env['PATH']})"
+            f"{nearest(name, _programs(env['PATH']))[:200]}",
+            step=step.name,
+        )
+    return found
+
+
+def _programs(path: str) -> set[str]:
+    return {
+        entry.name
+        for folder in path.split(os.pathsep)
+        if os.path.isdir(folder)
+        for entry in os.scandir(folder)
+    }
+
+
+def _hint(program: Path, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError) and program.is_file():
+        with program.open("rb") as content:
+            first = content.readline(200)
+        if first.startswith(b"#!"):
+            line = first.decode(errors="replace").strip()
+            return f": its first line names an interpreter that is not there: {line}"
+    if error.errno == 8:
+        return ": a script needs a first line such as #!/bin/sh"
+    return ""
+
+
+def _attend(
+    process: subprocess.Popen[bytes], limits: Resources, wall_time_s: float | None, stop: Stop
+) -> Outcome:
+    """Wait for the end of a process, or bring it about."""
+    started = time.monotonic()
+    deadline = math.inf if wall_time_s is None else started + wall_time_s
+    watched = os.pidfd_open(process.pid)
+    try:
+        ended_by = await_end(watched, process.pid, limits.memory_bytes, deadline, stop)
+        if ended_by is not None:
+            end_group(watched, process.pid, at_once=ended_by == "out-of-memory")
+    finally:
+        os.close(watched)
+        # also ends children that the leader left behind in its group
+        signal_group(process.pid, signal.SIGKILL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return Outcome(
+        exit_code=process.returncode,
+        wall_s=time.monotonic() - started,
+        cpu_s=usage.ru_utime + usage.ru_stime,
+        max_rss_bytes=usage.ru_maxrss * 1024,
+        ended_by=ended_by,
+    )
+
+
+def await_end(
+    watched: int, session: int, memory_bytes: int | None, deadline: float, stop: Stop
+) -> str | None:
+    """Wait until `watched` is readable; else why the step has to be ended, as in `Outcome.ended_by`."""
+    poller = select.poll()
+    poller.register(watched, select.POLLIN)
+    poller.register(stop.fileno(), select.POLLIN)
+    while True:
+        wait_s = deadline - time.monotonic()
+        if memory_bytes is not None:
+            wait_s = min(wait_s, _WATCH_S)
+        events = dict(poller.poll(None if math.isinf(wait_s) else max(0, math.ceil(wait_s * 1000))))
+        if watched in events:
+            return None
+        if events:
+            return "stop"
+        if memory_bytes is not None and session_rss_bytes(session) > memory_bytes:
+            return "out-of-memory"
+        if time.monotonic() >= deadline:
+            return "wall-time"
+
+
+def end_group(watched: int, group: int, *, at_once: bool = False) -> None:
+    """SIGTERM to a process group, SIGKILL when its leader has not ended a little later."""
+    poller = select.poll()
+    poller.register(watched, select.POLLIN)
+    if not at_once:
+        signal_group(group, signal.SIGTERM)
+        if poller.poll(TERM_GRACE_S * 1000):
+            return
+    signal_group(group, signal.SIGKILL)
+    poller.poll()

@@ -1,0 +1,128 @@
+"""Packs jobs onto the cores and the memory of a worker, and says how much more it can take.
+
+The place is there before a job is leased, so that no worker holds what another could run. Only when
+jobs are much shorter than a message's way, some are leased ahead: never more than a fraction of a
+second's worth.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+
+from queue_runner.workers.claims import Claim
+
+#: Seconds of work that may wait here, when jobs are short.
+_AHEAD_S = 0.25
+_MAX_AHEAD = 500
+#: Jobs that take longer than this are never leased ahead.
+_SHORT_S = 0.1
+#: A leased job that waited so long is given back: its predecessors were longer than expected.
+_MAX_WAIT_S = 1.0
+
+
+class Slots:
+    def __init__(self, cores: int, memory_bytes: int | None) -> None:
+        self.cores, self.memory_bytes = cores, memory_bytes
+        self._free_cores = cores
+        self._free_memory = memory_bytes
+        self._waiting: deque[Claim] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._mean_s: float | None = None
+
+    @property
+    def free_cores(self) -> int:
+        with self._changed:
+            return self._free_cores
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs or waits."""
+        with self._changed:
+            return self._free_cores == self.cores and not self._waiting
+
+    # -- the daemon's side -------------------------------------------------------------------------
+
+    def room(self) -> int:
+        """How many cores' worth of jobs may be leased now."""
+        with self._changed:
+            waiting = sum(claim.cores for claim in self._waiting)
+            ahead = self._ahead()
+            if ahead and waiting > ahead // 2:
+                return 0
+            return max(0, self._free_cores + ahead - waiting)
+
+    def _ahead(self) -> int:
+        if self._mean_s is None or self._mean_s > _SHORT_S:
+            return 0
+        return min(_MAX_AHEAD, int(self.cores * _AHEAD_S / max(self._mean_s, 1e-4)))
+
+    def await_room(self, timeout_s: float) -> None:
+        """Wait until something ended, or was wanted by `nudge`."""
+        with self._changed:
+            self._changed.wait(timeout_s)
+
+    def nudge(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def put(self, claim: Claim) -> None:
+        with self._changed:
+            self._waiting.append(claim)
+            self._changed.notify_all()
+
+    def overdue(self) -> list[Claim]:
+        """Takes out what has waited too long for its place."""
+        limit = time.monotonic() - _MAX_WAIT_S
+        with self._changed:
+            late = [claim for claim in self._waiting if claim.leased_at < limit]
+            for claim in late:
+                self._waiting.remove(claim)
+            if late:
+                self._mean_s = None
+        return late
+
+    def close(self) -> list[Claim]:
+        """Ends every `take`; returns what was waiting."""
+        with self._changed:
+            self._closed = True
+            left = list(self._waiting)
+            self._waiting.clear()
+            self._changed.notify_all()
+        return left
+
+    def await_idle(self, timeout_s: float) -> bool:
+        """Whether all that runs ended within the time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._free_cores == self.cores, timeout_s)
+
+    # -- the runners' side -------------------------------------------------------------------------
+
+    def take(self) -> Claim | None:
+        """The next job, once it has its place; None when this worker is stopping."""
+        with self._changed:
+            while not self._closed:
+                if self._waiting and self._fits(self._waiting[0]):
+                    claim = self._waiting.popleft()
+                    self._free_cores -= claim.cores
+                    if self._free_memory is not None:
+                        self._free_memory -= claim.memory_bytes
+                    return claim
+                self._changed.wait()
+        return None
+
+    def _fits(self, claim: Claim) -> bool:
+        memory = self._free_memory is None or claim.memory_bytes <= self._free_memory
+        return memory and claim.cores <= self._free_cores
+
+    def free(self, claim: Claim, took_s: float) -> None:
+        with self._changed:
+            self._free_cores += claim.cores
+            if self._free_memory is not None:
+                self._free_memory += claim.memory_bytes
+            self._mean_s = took_s if self._mean_s is None else 0.9 * self._mean_s + 0.1 * took_s
+            if took_s > _SHORT_S:
+                self._mean_s = max(self._mean_s, took_s)
+            self._changed.notify_all()
