@@ -216,6 +216,9 @@ class Cancel:
 Event = Heartbeat | Cancel
 InboxItem = Result | StudyRecord | JobsSubmitted | CancelRequest | RetryRequest
 
+#: Priorities of jobs go from 0 to this, as in the broker contract.
+MAX_PRIORITY = 9
+
 #: The collector's queue, and the topics of broadcasts.
 INBOX_QUEUE = "results"
 TOPIC_WORKERS = "workers"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from queue_runner.model import Result, Scalar
 
-Row = dict[str, Scalar]
+Row = Mapping[str, Scalar]
 
 #: Columns around the parameters and the metrics; a parameter or metric of such a name gets a suffix.
 _LEADING = ("index",)
@@ -19,7 +22,7 @@ def flatten(result: Result, parameters: Sequence[str]) -> Row:
 
     reason: None unless it failed; wall_s: seconds from start to end by the worker's clock.
     """
-    row: Row = {"index": result.index}
+    row: dict[str, Scalar] = {"index": result.index}
     for name in [*parameters, *result.point]:
         row[_free(name)] = result.point.get(name)
     row["state"] = result.state.value
@@ -36,3 +39,36 @@ def flatten(result: Result, parameters: Sequence[str]) -> Row:
 
 def _free(name: str) -> str:
     return f"{name}_" if name in (*_LEADING, *_TRAILING, *_LAST) else name
+
+
+def csv_lines(rows: Iterable[Row], names: Sequence[str] | None = None) -> Iterator[str]:
+    """CSV (RFC 4180, with a header) line by line. Keeps all rows where `names` (of columns) is None."""
+    if names is None:
+        rows = list(rows)
+        names = columns(rows)
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, names, lineterminator="\n", extrasaction="raise")
+    writer.writeheader()
+    yield buffer.getvalue()
+    for row in rows:
+        buffer.seek(0)
+        buffer.truncate()
+        writer.writerow(dict(row))
+        yield buffer.getvalue()
+
+
+def json_lines(rows: Iterable[Row]) -> Iterator[str]:
+    """A JSON array of maps, a row a line."""
+    opening = "["
+    for row in rows:
+        yield f"{opening}\n  {json.dumps(dict(row), allow_nan=True)}"
+        opening = ","
+    yield "[]\n" if opening == "[" else "\n]\n"
+
+
+def columns(rows: Iterable[Row]) -> list[str]:
+    """All names, in the order in which they first appear."""
+    names: dict[str, None] = {}
+    for row in rows:
+        names.update(dict.fromkeys(row))
+    return list(names)

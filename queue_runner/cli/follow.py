@@ -16,6 +16,7 @@ from queue_runner.cli.options import CollectorUrl, Folder, Json, StudyName, Toke
 
 if TYPE_CHECKING:
     from queue_runner.client.client import StudyHandle
+    from queue_runner.tables import Row
 
 _RUNS = Path("runs")
 _WATCH_POLL_S = 0.5
@@ -118,8 +119,9 @@ def results(
 ) -> None:
     """The results of a study so far: a row a job, with its parameters and what was measured."""
     from queue_runner.cli.source import open_client, pick
-    from queue_runner.client.frames import csv_lines, json_lines, write_parquet
+    from queue_runner.client.frames import write_parquet
     from queue_runner.model import State
+    from queue_runner.tables import csv_lines, json_lines
 
     output = Format.JSON if as_json else output
     with open_client(folder, collector=collector, token_file=token_file) as client:
@@ -135,16 +137,16 @@ def results(
             _write(csv_lines(rows) if output is Format.CSV else json_lines(rows), out)
 
 
-def _print_table(rows: list[dict[str, object]], out: Path | None, title: str) -> None:
+def _print_table(rows: list[Row], out: Path | None, title: str) -> None:
     from rich.console import Console
 
     from queue_runner.cli.render import console, results_table
 
     if out is None:
-        console().print(results_table(rows, title=title))  # type: ignore[arg-type]
+        console().print(results_table(rows, title=title))
         return
     with out.open("w") as file:
-        Console(file=file, width=200).print(results_table(rows, title=title))  # type: ignore[arg-type]
+        Console(file=file, width=200).print(results_table(rows, title=title))
 
 
 def _write(lines: Iterable[str], out: Path | None) -> None:

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeE
 from rich.table import Table
 from rich.text import Text
 
-from queue_runner.client.frames import Row, columns
 from queue_runner.model import Result, StudyStatus, WorkerStatus
+from queue_runner.tables import Row, columns
 
 #: Failed jobs that are shown in full; the rest is counted.
 _FAILURES_SHOWN = 5

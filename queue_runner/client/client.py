@@ -256,7 +256,7 @@ class StudyHandle:
         """
         cursor, seen, quiet_since = 0, 0, time.monotonic()
         while True:
-            status = self._status_or_none()
+            status = self.status_or_none()
             arrived: list[Result] = []
             if status is not None:
                 arrived, cursor = self.client.records.arrivals(self.id, cursor=cursor)
@@ -274,10 +274,11 @@ class StudyHandle:
                 )
             time.sleep(poll_s)
 
-    def _status_or_none(self) -> StudyStatus | None:
+    def status_or_none(self) -> StudyStatus | None:
+        """The status; None while the collector has not taken the study in yet."""
         try:
             return self.status()
-        except NotFound:  # the collector has not taken the study in yet
+        except NotFound:
             return None
 
     def wait(self, timeout_s: float | None = None) -> StudyStatus:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from queue_runner.errors import MissingTool
-from queue_runner.model import Scalar
-
-Row = Mapping[str, Scalar]
+from queue_runner.tables import Row, columns
 
 
 def to_frame(rows: Iterable[Row], library: Literal["polars", "pandas"] = "polars") -> Any:
@@ -34,37 +29,6 @@ def to_frame(rows: Iterable[Row], library: Literal["polars", "pandas"] = "polars
 
 def write_parquet(rows: Iterable[Row], path: Path) -> None:
     to_frame(rows, "polars").write_parquet(path)
-
-
-def csv_lines(rows: Iterable[Row]) -> Iterator[str]:
-    """CSV (RFC 4180, with a header) line by line; needs all names first, so rows are kept."""
-    listed = list(rows)
-    names = columns(listed)
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, names, lineterminator="\n", extrasaction="raise")
-    writer.writeheader()
-    for row in [None, *listed]:
-        if row is not None:
-            writer.writerow(dict(row))
-        yield buffer.getvalue()
-        buffer.seek(0)
-        buffer.truncate()
-
-
-def json_lines(rows: Iterable[Row]) -> Iterator[str]:
-    """A JSON array of maps, a row a line."""
-    opening = "["
-    for row in rows:
-        yield f"{opening}\n  {json.dumps(dict(row), allow_nan=True)}"
-        opening = ","
-    yield "[]\n" if opening == "[" else "\n]\n"
-
-
-def columns(rows: Iterable[Row]) -> list[str]:
-    names: dict[str, None] = {}
-    for row in rows:
-        names.update(dict.fromkeys(row))
-    return list(names)
 
 
 def _import(name: str) -> Any:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from queue_runner.client.frames import Row, columns
 from queue_runner.errors import FixThis, MissingTool
+from queue_runner.tables import Row, columns
 
 _MAX_LINES = 12
 

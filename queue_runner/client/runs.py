@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 from queue_runner.client.client import Client, StudyHandle
 from queue_runner.client.embedded import Embedded, embedded
 from queue_runner.client.folder import RunFolder, RunsFolder
-from queue_runner.client.frames import csv_lines
 from queue_runner.client.plots import choose_axes, draw
 from queue_runner.errors import FixThis, MissingTool, NotFound, StudyError
 from queue_runner.model import StudyRecord, StudyStatus
+from queue_runner.tables import csv_lines
 from queue_runner.workers.daemon import WorkerSettings
 
 if TYPE_CHECKING:
@@ -63,9 +63,12 @@ class LocalRun:
         """Call `seen` with the status until all jobs have a result or `interrupted` is set."""
         while True:
             self._system.check()
-            status = self.handle.status()
-            seen(status)
-            if status.done or interrupted.wait(_POLL_S):
+            status = self.handle.status_or_none()
+            if status is not None:
+                seen(status)
+            if interrupted.wait(0 if status is not None and status.done else _POLL_S):
+                return self.handle.status()
+            if status is not None and status.done:
                 return status
 
     def drain(self) -> None:

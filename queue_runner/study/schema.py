@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from queue_runner.brokers.base import MAX_PRIORITY
+from queue_runner.model import MAX_PRIORITY
 from queue_runner.plugins import nearest
 from queue_runner.study.parameters import is_scalar
 from queue_runner.study.problems import Path, Problems, short

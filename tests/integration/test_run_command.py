@@ -61,9 +61,7 @@ def test_a_run_ends_with_table_plot_and_place(system: System) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_was_ended_goes_on_where_it_stopped(
-    system: System, how: signal.Signals
-) -> None:
+def test_a_run_that_was_ended_goes_on_where_it_stopped(system: System, how: signal.Signals) -> None:
     study, ledger, gate = counting(system)
     first = system.popen("run", study, "--cores", "2")
     eventually(lambda: {5, 6} <= set(lines(ledger)))
@@ -77,7 +75,9 @@ def test_a_run_that_was_ended_goes_on_where_it_stopped(
     assert done.returncode == 0, done.stderr
     assert "12 of 12 succeeded" in done.stdout
     ran = lines(ledger)
-    assert {x: ran.count(x) for x in range(1, 13)} == {x: 2 if x in (5, 6) else 1 for x in range(1, 13)}
+    assert {x: ran.count(x) for x in range(1, 13)} == {
+        x: 2 if x in (5, 6) else 1 for x in range(1, 13)
+    }
 
 
 def test_a_run_that_is_over_runs_nothing_again(system: System) -> None:
@@ -187,7 +187,9 @@ def test_a_running_study_is_cancelled_from_elsewhere(system: System) -> None:
 
 
 def test_a_job_too_large_for_this_machine_is_refused(system: System) -> None:
-    study = str(study_folder(system, RETRYING + "resources: {cores: 4000}\n", job__sh="#!/bin/sh\n"))
+    study = str(
+        study_folder(system, RETRYING + "resources: {cores: 4000}\n", job__sh="#!/bin/sh\n")
+    )
     done = system.call("run", study)
     assert done.returncode == 2
     assert "a job needs 4000 cores" in done.stderr

@@ -1,0 +1,88 @@
+"""The collector daemon: its service, its HTTP server, its token."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from queue_runner.brokers.registry import connect
+from queue_runner.cli.app import EXIT_OK
+from queue_runner.client.config import Config, data_home
+from queue_runner.collector.database import Database
+from queue_runner.collector.http import HttpServer, make_app
+from queue_runner.collector.metrics import Metrics
+from queue_runner.collector.routes import Api
+from queue_runner.collector.service import Collector
+from queue_runner.errors import FixThis
+
+log = logging.getLogger("queue_runner.collector")
+
+
+def serve_collector(
+    config: Config,
+    database_url: str | None,
+    listen: str,
+    on_signals: Callable[[Callable[[], None]], None],
+) -> int:
+    """Collect until a signal; returns the exit code. Raises `FixThis`, `BrokerUnavailable`."""
+    host, port = _address(listen)
+    database = Database(_url(database_url))
+    try:
+        with connect(config.broker) as broker:
+            broker.server()
+            collector = Collector(broker, database)
+            token = config.token or _own_token(database_url)
+            api = Api(database, collector.request)
+            app = make_app(api, Metrics(database, collector.counters), token)
+            server = HttpServer(app, host, port)
+            on_signals(collector.drain)
+            server.start()
+            log.info("results are served at %s", server.url)
+            try:
+                collector.run()
+            finally:
+                server.stop()
+    finally:
+        database.close()
+    return EXIT_OK
+
+
+def _address(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise FixThis(f"--listen {listen!r}: expected HOST:PORT, such as 127.0.0.1:8787")
+    return host.strip("[]"), int(port)
+
+
+def _url(database: str | None) -> str:
+    if database is not None and "://" in database:
+        return database
+    path = Path(database) if database is not None else data_home() / "collector.sqlite"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FixThis(f"--database {path}: {error.strerror}; choose another place") from error
+    return f"sqlite:///{path.absolute()}"
+
+
+def _own_token(database: str | None) -> str:
+    """The token in a file that only this user can read, made at the first start."""
+    beside = database is not None and "://" not in database
+    folder = Path(str(database)).absolute().parent if beside else data_home()
+    path = folder / "collector.token"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        token = path.read_text().strip()
+        if not token:
+            raise FixThis(f"{path} is empty; delete it, and a new token is made") from None
+    else:
+        token = secrets.token_urlsafe(32)
+        with os.fdopen(handle, "w") as out:
+            out.write(token + "\n")
+    log.info("clients need the token in %s (QUEUE_RUNNER_TOKEN_FILE)", path)
+    return token

@@ -1,0 +1,366 @@
+"""Taking a batch of inbox items into the database, inside one transaction.
+
+The rows of the studies concerned are locked first, in the order of their ids, so that several
+collectors on one PostgreSQL take turns per study, and arrival numbers come up in the order in which
+they are committed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from queue_runner.collector import schema
+from queue_runner.collector.rules import Stored, Verdict, judge
+from queue_runner.model import (
+    Cancel,
+    CancelRequest,
+    InboxItem,
+    JobsSubmitted,
+    Result,
+    RetryRequest,
+    State,
+    StudyRecord,
+)
+from queue_runner.wire import encode
+
+T = TypeVar("T")
+#: Values bound in one statement; SQLite allowed 999 for a long time.
+_SOME = 500
+#: Jobs of a cancelled study that are looked at together.
+_CANCEL_CHUNK = 10_000
+
+
+def apply_items(connection: Connection, items: Sequence[InboxItem]) -> list[Cancel]:
+    """Apply items in their order; returns the broadcasts that follow from them."""
+    _lock_studies(connection, sorted({_study_of(item) for item in items}))
+    told: list[Cancel] = []
+    for kind, group in groupby(items, key=type):
+        if kind is Result:
+            _apply_results(connection, list(group))  # type: ignore[arg-type]
+            continue
+        for item in group:
+            told += _apply_other(connection, item)
+    return told
+
+
+def _apply_other(connection: Connection, item: InboxItem) -> list[Cancel]:
+    if isinstance(item, StudyRecord):
+        _apply_study(connection, item)
+    elif isinstance(item, JobsSubmitted):
+        _apply_submitted(connection, item)
+    elif isinstance(item, CancelRequest):
+        return _apply_cancel(connection, item)
+    elif isinstance(item, RetryRequest):
+        return _apply_retry(connection, item)
+    return []
+
+
+def _study_of(item: InboxItem) -> str:
+    return item.id if isinstance(item, StudyRecord) else item.study
+
+
+def _lock_studies(connection: Connection, studies: Sequence[str]) -> None:
+    """Make sure that each has a row, and hold it. SQLite's write lock holds everything already."""
+    rows = [
+        {
+            "id": study,
+            "known": False,
+            "name": "",
+            "kind": "",
+            "total": 0,
+            "submitted": 0,
+            "succeeded": 0,
+            "failed": 0,
+            "cancelled": 0,
+            "arrivals": 0,
+            "submitted_at": 0.0,
+        }
+        for study in studies
+    ]
+    if rows:
+        connection.execute(_insert(connection, schema.study).on_conflict_do_nothing(), rows)
+    for some in _chunks(studies):
+        query = select(schema.study.c.id).where(schema.study.c.id.in_(some))
+        connection.execute(query.order_by(schema.study.c.id).with_for_update()).all()
+
+
+def _insert(connection: Connection, table: Any) -> Any:
+    module = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return module.insert(table)
+
+
+def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    for first in range(0, len(values), _SOME):
+        yield values[first : first + _SOME]
+
+
+# -- studies -------------------------------------------------------------------------------------
+
+
+def _apply_study(connection: Connection, record: StudyRecord) -> None:
+    table = schema.study
+    changed = connection.execute(
+        update(table)
+        .where(table.c.id == record.id, ~table.c.known)
+        .values(
+            known=True,
+            name=record.name,
+            kind=record.kind,
+            total=record.total,
+            submitted_at=record.submitted_at,
+            record=encode(record),
+        )
+    )
+    if changed.rowcount and _whole_study_cancelled(connection, record.id):
+        _cancel_rest(connection, record.id, record.total)
+
+
+def _apply_submitted(connection: Connection, item: JobsSubmitted) -> None:
+    table = schema.study
+    connection.execute(
+        update(table)
+        .where(table.c.id == item.study, table.c.submitted < item.upto)
+        .values(submitted=item.upto)
+    )
+
+
+# -- results -------------------------------------------------------------------------------------
+
+
+def _apply_results(connection: Connection, results: Sequence[Result]) -> None:
+    stored = _stored(connection, [result.job_id for result in results])
+    finals: dict[str, Result] = {}
+    replaced: set[str] = set()
+    history: list[Result] = []
+    deltas: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for result in results:
+        before = stored.get(result.job_id)
+        verdict = judge(before, result)
+        if verdict is Verdict.HISTORY:
+            history.append(result)
+        elif verdict is Verdict.FINAL:
+            if before is not None:
+                deltas[result.study][before.state.value] -= 1
+                earlier = finals.get(result.job_id)
+                history += [earlier] if earlier is not None else []
+                replaced |= {result.job_id} if earlier is None else set()
+            deltas[result.study][result.state.value] += 1
+            finals[result.job_id] = result
+            stored[result.job_id] = Stored(result.attempt, result.state, result.worker)
+    _to_history(connection, sorted(replaced))
+    _add_history(connection, history)
+    _add_finals(connection, list(finals.values()), deltas)
+
+
+def _stored(connection: Connection, jobs: Sequence[str]) -> dict[str, Stored]:
+    table = schema.result
+    columns = (table.c.job, table.c.attempt, table.c.state, table.c.worker)
+    found: dict[str, Stored] = {}
+    for some in _chunks(jobs):
+        for job, attempt, state, worker in connection.execute(
+            select(*columns).where(table.c.job.in_(some))
+        ):
+            found[job] = Stored(attempt, State(state), worker)
+    return found
+
+
+def _add_finals(
+    connection: Connection, finals: Sequence[Result], deltas: dict[str, dict[str, int]]
+) -> None:
+    table = schema.study
+    now = time.time()
+    rows: list[dict[str, object]] = []
+    for study, group in groupby(
+        sorted(finals, key=lambda result: result.study), key=lambda result: result.study
+    ):
+        arrived = list(group)
+        counted = {name: table.c[name] + delta for name, delta in deltas[study].items()}
+        last = connection.execute(
+            update(table)
+            .where(table.c.id == study)
+            .values(arrivals=table.c.arrivals + len(arrived), last_result_at=now, **counted)
+            .returning(table.c.arrivals)
+        ).scalar_one()
+        first = last - len(arrived) + 1
+        rows += [_row(result, first + place) for place, result in enumerate(arrived)]
+    if rows:
+        connection.execute(insert(schema.result), rows)
+
+
+def _row(result: Result, arrival: int) -> dict[str, object]:
+    return {
+        "job": result.job_id,
+        "study": result.study,
+        "idx": result.index,
+        "attempt": result.attempt,
+        "state": result.state.value,
+        "worker": result.worker,
+        "arrival": arrival,
+        "body": encode(result),
+    }
+
+
+def _add_history(connection: Connection, results: Sequence[Result]) -> None:
+    rows = [
+        {
+            "job": result.job_id,
+            "attempt": result.attempt,
+            "worker": result.worker,
+            "state": result.state.value,
+            "study": result.study,
+            "body": encode(result),
+        }
+        for result in results
+    ]
+    if rows:
+        connection.execute(_insert(connection, schema.attempt).on_conflict_do_nothing(), rows)
+
+
+def _to_history(connection: Connection, jobs: Sequence[str]) -> None:
+    """Move final results among the attempts; counters are the caller's business."""
+    final = schema.result
+    columns = (
+        final.c.job,
+        final.c.attempt,
+        final.c.worker,
+        final.c.state,
+        final.c.study,
+        final.c.body,
+    )
+    for some in _chunks(jobs):
+        moved = select(*columns).where(final.c.job.in_(some))
+        connection.execute(
+            _insert(connection, schema.attempt)
+            .from_select([column.name for column in columns], moved)
+            .on_conflict_do_nothing()
+        )
+        connection.execute(delete(final).where(final.c.job.in_(some)))
+
+
+# -- cancel and retry ----------------------------------------------------------------------------
+
+
+def _apply_cancel(connection: Connection, request: CancelRequest) -> list[Cancel]:
+    """Jobs without a final result get one that says cancelled; workers are told to stop them."""
+    jobs = request.jobs or ("",)
+    rows = [{"study": request.study, "job": job} for job in jobs]
+    connection.execute(_insert(connection, schema.cancel).on_conflict_do_nothing(), rows)
+    if request.jobs:
+        _cancel_jobs(connection, request.study, request.jobs)
+    else:
+        table = schema.study
+        total = connection.execute(
+            select(table.c.total).where(table.c.id == request.study)
+        ).scalar_one()
+        _cancel_rest(connection, request.study, total)
+    return [Cancel(request.study, request.jobs)]
+
+
+def _cancel_rest(connection: Connection, study: str, total: int) -> None:
+    table = schema.result
+    for first in range(0, total, _CANCEL_CHUNK):
+        last = min(first + _CANCEL_CHUNK, total) - 1
+        there = set(
+            connection.execute(
+                select(table.c.idx).where(
+                    table.c.study == study, table.c.idx >= first, table.c.idx <= last
+                )
+            ).scalars()
+        )
+        _add_cancelled(connection, study, [n for n in range(first, last + 1) if n not in there])
+
+
+def _cancel_jobs(connection: Connection, study: str, jobs: Sequence[str]) -> None:
+    there = _stored(connection, jobs)
+    indexes = [_index_of(study, job) for job in jobs if job not in there]
+    table = schema.study
+    total = connection.execute(select(table.c.total).where(table.c.id == study)).scalar_one()
+    _add_cancelled(connection, study, [n for n in indexes if n is not None and n < total])
+
+
+def _index_of(study: str, job: str) -> int | None:
+    prefix, _, number = job.rpartition(".")
+    return int(number) if prefix == study and number.isdecimal() else None
+
+
+def _add_cancelled(connection: Connection, study: str, indexes: Sequence[int]) -> None:
+    jobs = [job_id(study, index) for index in indexes]
+    attempts = _last_attempts(connection, jobs)
+    now = time.time()
+    cancelled = [
+        Result(
+            job_id=job,
+            study=study,
+            index=index,
+            attempt=attempts.get(job, 1),
+            state=State.CANCELLED,
+            final=True,
+            point={},
+            started_at=now,
+            finished_at=now,
+        )
+        for job, index in zip(jobs, indexes, strict=True)
+    ]
+    _add_finals(connection, cancelled, {study: {State.CANCELLED.value: len(cancelled)}})
+
+
+def job_id(study: str, index: int) -> str:
+    """The id of a study's job; the same as in `queue_runner.study`, which a test holds."""
+    return f"{study}.{index:07}"
+
+
+def _last_attempts(connection: Connection, jobs: Sequence[str]) -> dict[str, int]:
+    table = schema.attempt
+    found: dict[str, int] = {}
+    for some in _chunks(jobs):
+        for job, number in connection.execute(
+            select(table.c.job, table.c.attempt).where(table.c.job.in_(some))
+        ):
+            found[job] = max(number, found.get(job, 1))
+    return found
+
+
+def _apply_retry(connection: Connection, request: RetryRequest) -> list[Cancel]:
+    """Failed and cancelled jobs have no final result any more; cancels of them are lifted."""
+    table = schema.result
+    conditions = [
+        table.c.study == request.study,
+        table.c.state.in_([State.FAILED.value, State.CANCELLED.value]),
+    ]
+    if request.jobs:
+        conditions.append(table.c.job.in_(request.jobs))
+    rows = connection.execute(select(table.c.job, table.c.state).where(*conditions)).all()
+    _to_history(connection, [row.job for row in rows])
+    counters = schema.study
+    for state in (State.FAILED.value, State.CANCELLED.value):
+        gone = sum(row.state == state for row in rows)
+        connection.execute(
+            update(counters)
+            .where(counters.c.id == request.study)
+            .values({state: counters.c[state] - gone})
+        )
+    return _lift(connection, request)
+
+
+def _lift(connection: Connection, request: RetryRequest) -> list[Cancel]:
+    table = schema.cancel
+    whole = not request.jobs or _whole_study_cancelled(connection, request.study)
+    lifting = delete(table).where(table.c.study == request.study)
+    if not whole:
+        lifting = lifting.where(table.c.job.in_(request.jobs))
+    if not connection.execute(lifting).rowcount:
+        return []
+    return [Cancel(request.study, () if whole else request.jobs, lifted=True)]
+
+
+def _whole_study_cancelled(connection: Connection, study: str) -> bool:
+    table = schema.cancel
+    query = select(table.c.job).where(table.c.study == study, table.c.job == "")
+    return connection.execute(query).first() is not None

@@ -1,0 +1,250 @@
+"""The collector's database: takes in what came from the broker, and answers what is asked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
+
+from queue_runner.collector import schema
+from queue_runner.collector.apply import apply_items
+from queue_runner.collector.schema import open_engine
+from queue_runner.errors import CollectorUnavailable, NotFound
+from queue_runner.model import (
+    Cancel,
+    Heartbeat,
+    InboxItem,
+    Result,
+    State,
+    StudyRecord,
+    StudyStatus,
+    WorkerStatus,
+)
+from queue_runner.wire import decode, encode
+
+#: Seconds after which a worker's word about what it is running is no longer believed.
+FRESH_S = 10.0
+#: Seconds after which a worker that was not heard of is no longer listed.
+_FORGET_S = 3600.0
+
+
+class Database:
+    """SQLite (`sqlite:///file`) or PostgreSQL (`postgresql://...`). Safe to use from several threads.
+
+    Raises `CollectorUnavailable` when the database does not answer, is locked or full.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = open_engine(url)
+        self._writing = self._engine.execution_options(writes=True)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with self._translated(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            name = self._engine.url.render_as_string()
+            raise CollectorUnavailable(f"database {name}: {error.orig}") from error
+
+    # -- taking in -------------------------------------------------------------------------------
+
+    def apply(self, items: Sequence[InboxItem]) -> list[Cancel]:
+        """Take in a batch, all of it or nothing; returns what workers have to be told."""
+        with self._translated(), self._writing.begin() as connection:
+            return apply_items(connection, items)
+
+    def heard(self, heartbeats: Sequence[Heartbeat]) -> list[str]:
+        """Note what workers say of themselves; returns those never heard of before."""
+        now = time.time()
+        latest = {beat.worker: beat for beat in heartbeats}
+        with self._translated(), self._writing.begin() as connection:
+            known = set(
+                connection.execute(
+                    select(schema.worker.c.worker).where(schema.worker.c.worker.in_(latest))
+                ).scalars()
+            )
+            connection.execute(
+                delete(schema.worker).where(
+                    schema.worker.c.worker.in_(latest)
+                    | (schema.worker.c.heard_at < now - _FORGET_S)
+                )
+            )
+            rows = [
+                {"worker": name, "heard_at": now, "body": encode(beat)}
+                for name, beat in latest.items()
+            ]
+            connection.execute(_upsert_worker(connection), rows)
+        return [name for name in latest if name not in known]
+
+    def active_cancels(self) -> list[Cancel]:
+        """Cancels that were neither lifted nor are of a study that is finished without them."""
+        by_study: dict[str, list[str]] = {}
+        with self._reading() as connection:
+            for study, job in connection.execute(select(schema.cancel)):
+                by_study.setdefault(study, []).append(job)
+        return [
+            Cancel(study, () if "" in jobs else tuple(sorted(jobs)))
+            for study, jobs in by_study.items()
+        ]
+
+    # -- Records ---------------------------------------------------------------------------------
+
+    def studies(self) -> list[StudyStatus]:
+        table = schema.study
+        query = select(table).where(table.c.known).order_by(table.c.submitted_at.desc())
+        with self._reading() as connection:
+            rows = connection.execute(query).all()
+        running = self._running()
+        return [_status(row, running.get(row.id, 0)) for row in rows]
+
+    def status(self, study: str) -> StudyStatus:
+        row = self._study_row(study)
+        return _status(row, self._running().get(row.id, 0))
+
+    def study(self, study: str) -> StudyRecord:
+        record: bytes = self._study_row(study).record
+        return decode(record, StudyRecord)
+
+    def _study_row(self, study: str) -> Row[tuple[object, ...]]:
+        table = schema.study
+        query = (
+            select(table)
+            .where(table.c.known, (table.c.id == study) | (table.c.name == study))
+            # an id is never another study's name by accident, but be sure that the id wins
+            .order_by((table.c.id == study).desc(), table.c.submitted_at.desc())
+            .limit(1)
+        )
+        with self._reading() as connection:
+            row = connection.execute(query).first()
+        if row is None:
+            raise NotFound(f"no study {study!r}; `queue-runner status` lists them")
+        return row
+
+    def _running(self) -> dict[str, int]:
+        running: dict[str, set[str]] = {}
+        for worker in self.workers():
+            if worker.age_s <= FRESH_S:
+                for job in worker.running:
+                    running.setdefault(job.study, set()).add(job.job_id)
+        return {study: len(jobs) for study, jobs in running.items()}
+
+    def results(
+        self, study: str, *, after: int = -1, limit: int = 1000, states: Sequence[State] = ()
+    ) -> list[Result]:
+        table = schema.result
+        number = self._study_row(study).id
+        conditions: list[ColumnElement[bool]] = [table.c.study == number, table.c.idx > after]
+        if states:
+            conditions.append(table.c.state.in_([state.value for state in states]))
+        query = select(table.c.body).where(*conditions).order_by(table.c.idx).limit(limit)
+        with self._reading() as connection:
+            bodies = connection.execute(query).scalars().all()
+        return [decode(body, Result) for body in bodies]
+
+    def arrivals(
+        self, study: str, *, cursor: int = 0, limit: int = 1000
+    ) -> tuple[list[Result], int]:
+        table = schema.result
+        number = self._study_row(study).id
+        query = (
+            select(table.c.arrival, table.c.body)
+            .where(table.c.study == number, table.c.arrival > cursor)
+            .order_by(table.c.arrival)
+            .limit(limit)
+        )
+        with self._reading() as connection:
+            rows = connection.execute(query).all()
+        return [decode(row.body, Result) for row in rows], rows[-1].arrival if rows else cursor
+
+    def result(self, job_id: str) -> Result:
+        query = select(schema.result.c.body).where(schema.result.c.job == job_id)
+        with self._reading() as connection:
+            body = connection.execute(query).scalar()
+        if body is None:
+            raise NotFound(
+                f"no result of a job {job_id!r} (yet); `queue-runner results` lists them"
+            )
+        return decode(body, Result)
+
+    def attempts(self, job_id: str) -> list[Result]:
+        history, final = schema.attempt, schema.result
+        with self._reading() as connection:
+            bodies = [
+                *connection.execute(
+                    select(history.c.body).where(history.c.job == job_id)
+                ).scalars(),
+                *connection.execute(select(final.c.body).where(final.c.job == job_id)).scalars(),
+            ]
+        if not bodies:
+            raise NotFound(
+                f"no attempt at a job {job_id!r} (yet); `queue-runner results` lists jobs"
+            )
+        # the sort is stable, so that the final one stays last among equals
+        return sorted((decode(body, Result) for body in bodies), key=lambda result: result.attempt)
+
+    def workers(self) -> list[WorkerStatus]:
+        now = time.time()
+        query = select(schema.worker).where(schema.worker.c.heard_at > now - _FORGET_S)
+        with self._reading() as connection:
+            rows = connection.execute(query.order_by(schema.worker.c.worker)).all()
+        return [_worker_status(decode(row.body, Heartbeat), now - row.heard_at) for row in rows]
+
+    def counts(self) -> dict[str, int]:
+        """Final results by state, over all studies."""
+        table = schema.study
+        sums = [func.coalesce(func.sum(table.c[state.value]), 0) for state in State]
+        with self._reading() as connection:
+            row = connection.execute(select(*sums)).one()
+        return {state.value: int(count) for state, count in zip(State, row, strict=True)}
+
+
+def _status(row: Row[tuple[object, ...]], running: int) -> StudyStatus:
+    return StudyStatus(
+        id=row.id,
+        name=row.name,
+        kind=row.kind,
+        total=row.total,
+        submitted=row.submitted,
+        running=running,
+        succeeded=row.succeeded,
+        failed=row.failed,
+        cancelled=row.cancelled,
+        submitted_at=row.submitted_at,
+        last_result_at=row.last_result_at,
+    )
+
+
+def _worker_status(beat: Heartbeat, age_s: float) -> WorkerStatus:
+    return WorkerStatus(
+        worker=beat.worker,
+        host=beat.host,
+        state=beat.state,
+        queues=beat.queues,
+        cores=beat.cores,
+        cores_free=beat.cores_free,
+        running=beat.running,
+        version=beat.version,
+        age_s=max(0.0, age_s),
+    )
+
+
+def _upsert_worker(connection: Connection) -> Any:
+    module: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = module.insert(schema.worker)
+    return statement.on_conflict_do_update(
+        index_elements=["worker"],
+        set_={"heard_at": statement.excluded.heard_at, "body": statement.excluded.body},
+    )

@@ -1,0 +1,162 @@
+"""Tables of the collector's database, and how to connect to it.
+
+`result` holds the one final result of each job, `attempt` every other one that was reported. Counters
+stand in `study`, so that a status needs no counting. `arrival` numbers the final results of a study in
+the order in which they were committed, for followers.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Engine,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    select,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from queue_runner.errors import CollectorUnavailable, FixThis, MissingTool
+
+SCHEMA_VERSION = 1
+#: Seconds that a statement waits for another process's transaction on the same SQLite file.
+_BUSY_S = 30.0
+
+metadata = MetaData()
+schema = Table("schema", metadata, Column("version", Integer, nullable=False))
+study = Table(
+    "study",
+    metadata,
+    Column("id", String(200), primary_key=True),
+    # false while only results have come, and the study itself is still on its way
+    Column("known", Boolean, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("submitted", BigInteger, nullable=False),
+    Column("succeeded", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("cancelled", BigInteger, nullable=False),
+    Column("arrivals", BigInteger, nullable=False),
+    Column("submitted_at", Float, nullable=False),
+    Column("last_result_at", Float),
+    Column("kind", Text, nullable=False),
+    Column("record", LargeBinary),
+)
+result = Table(
+    "result",
+    metadata,
+    Column("job", String(250), primary_key=True),
+    Column("study", String(200), nullable=False),
+    Column("idx", BigInteger, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("arrival", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("result_by_index", "study", "idx"),
+    Index("result_by_arrival", "study", "arrival"),
+    Index("result_by_state", "study", "state", "idx"),
+)
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("job", String(250), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("worker", String(250), primary_key=True),
+    Column("state", String(20), primary_key=True),
+    Column("study", String(200), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+cancel = Table(
+    "cancel",
+    metadata,
+    Column("study", String(200), primary_key=True),
+    Column("job", String(250), primary_key=True),  # "" for the whole study
+)
+worker = Table(
+    "worker",
+    metadata,
+    Column("worker", String(250), primary_key=True),
+    Column("heard_at", Float, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+
+def open_engine(url: str) -> Engine:
+    """An engine with its tables made. Raises `FixThis`, `MissingTool`, `CollectorUnavailable`."""
+    try:
+        parsed = make_url(url)
+        if parsed.drivername in ("postgresql", "postgres"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        options: dict[str, Any] = {"pool_pre_ping": True}
+        if parsed.get_backend_name() == "sqlite":
+            options = {"connect_args": {"timeout": _BUSY_S}}
+        engine = create_engine(parsed, **options)
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise FixThis(
+            f"{url!r} is no database URL: {error}. Use sqlite:///file or postgresql://host/name."
+        ) from error
+    except ImportError as error:
+        raise MissingTool(
+            f"{error}; install it with: pip install 'queue-runner[postgres]'"
+        ) from error
+    if engine.dialect.name == "sqlite":
+        _prepare_sqlite(engine)
+    _make_tables(engine)
+    return engine
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: sqlite3.Connection, record: object) -> None:
+        # transactions are begun below, in the mode that we want
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode = WAL")
+        # NORMAL survives kill -9; an inbox message whose commit a power cut undoes has been
+        # acknowledged, so FULL is the honest choice, and its fsync is shared by a whole batch
+        connection.execute("PRAGMA synchronous = FULL")
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Any) -> None:
+        # a deferred transaction that reads first and then writes fails when another one has
+        # written in between; taking the write lock at once waits for it instead
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _make_tables(engine: Engine) -> None:
+    try:
+        with engine.execution_options(writes=True).begin() as connection:
+            if not inspect(connection).has_table("schema"):
+                if engine.dialect.name == "postgresql":
+                    # two collectors that start at once must not both make the tables
+                    connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7305418)")
+                metadata.create_all(connection)
+                if connection.execute(select(schema)).first() is None:
+                    connection.execute(insert(schema).values(version=SCHEMA_VERSION))
+            version = connection.execute(select(schema.c.version)).scalar_one()
+    except DBAPIError as error:
+        raise CollectorUnavailable(
+            f"database {engine.url.render_as_string()}: {error.orig}"
+        ) from error
+    if version != SCHEMA_VERSION:
+        raise FixThis(
+            f"database {engine.url.render_as_string()} has schema version {version}, this program"
+            f" knows {SCHEMA_VERSION}. Use the queue-runner version that wrote it, or a new database."
+        )
