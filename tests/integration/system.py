@@ -76,13 +76,11 @@ class System:
         return json.loads(self.ok(*arguments, "--json"))
 
     def popen(self, *arguments: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [PROGRAM, *arguments],
-            cwd=self.folder,
-            env=self.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        # not a pipe, which nobody would read
+        with (self.folder / "output.log").open("ab") as out:
+            return subprocess.Popen(
+                [PROGRAM, *arguments], cwd=self.folder, env=self.env, stdout=out, stderr=out
+            )
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         log = self.folder / f"{name}.log"
