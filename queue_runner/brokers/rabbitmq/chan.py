@@ -1,0 +1,201 @@
+"""An AMQP channel whose requests can be awaited.
+
+pika takes a callback per request and keeps quiet when the channel goes away in between; here every
+request ends, with its answer or with `Lost`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import pika
+from pika import exceptions
+from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.channel import Channel
+
+from queue_runner.brokers.rabbitmq.bell import Bell
+from queue_runner.brokers.rabbitmq.lost import Lost, lost
+from queue_runner.errors import BrokerRefused
+
+#: (method, properties, body) of a message that was delivered, as pika has them.
+Taker = Callable[[Any, Any, bytes], None]
+
+
+class _Channel(Channel):  # type: ignore[misc]  # pika is not typed
+    """pika rejects what arrives while a consumer is being cancelled, and a quorum queue counts that
+    as an attempt. Here every delivery reaches its taker, however late it comes."""
+
+    taker: Taker
+
+    def _on_deliver(self, method_frame: Any, header_frame: Any, body: bytes) -> None:
+        self.taker(method_frame.method, header_frame.properties, body)
+
+
+class Connection(AsyncioConnection):  # type: ignore[misc]
+    def _create_channel(self, channel_number: int, on_open_callback: Any) -> _Channel:
+        return _Channel(self, channel_number, on_open_callback)
+
+
+class Chan:
+    """Requests are sent one at a time: pika hands a `cancel-ok` to whoever asked first.
+
+    `gone` says why the channel is closed; `on_lost` is called once, when it closes.
+    """
+
+    def __init__(self) -> None:
+        self.gone: Lost | None = None
+        self.on_lost: list[Callable[[], None]] = []
+        self._calls: set[asyncio.Future[Any]] = set()
+        self._turn = asyncio.Lock()
+        self._raw: Any = None
+        self._bell = Bell()
+
+    @classmethod
+    async def open(cls, connection: Any) -> Chan:
+        chan = cls()
+        opened = chan._expect()
+        try:
+            raw = connection.channel(on_open_callback=lambda _: fulfil(opened, None))
+        except exceptions.NoFreeChannels as error:
+            raise BrokerRefused(
+                "this connection has no channel left: there are too many combinations of queue,"
+                " priority and size. Use fewer, or raise channel_max in rabbitmq.conf."
+            ) from error
+        except exceptions.AMQPError as error:
+            raise lost(error) from error
+        chan._raw = raw
+        raw.taker = _drop
+        raw.add_on_close_callback(lambda _, reason: chan._closed(reason))
+        raw.add_on_cancel_callback(chan._cancelled_by_server)
+        await chan._answer(opened)
+        return chan
+
+    @property
+    def raw(self) -> Any:
+        """pika's channel."""
+        if self.gone is not None:
+            raise self.gone
+        return self._raw
+
+    def tell(self, request: str, *args: object, **options: object) -> None:
+        """Send what has no answer: basic_publish, basic_ack, basic_nack."""
+        try:
+            getattr(self.raw, request)(*args, **options)
+        except exceptions.AMQPError as error:
+            raise lost(error) from error
+
+    def take_with(self, taker: Taker) -> None:
+        self._raw.taker = taker
+
+    async def declare(self, queue: str, arguments: Mapping[str, object], **flags: bool) -> Any:
+        """Queue.Declare; answers with the queue's name and `message_count`."""
+        answer = await self._call(
+            "queue_declare", queue, durable=not flags, arguments=dict(arguments), **flags
+        )
+        return answer.method
+
+    async def ready(self, queue: str) -> int:
+        """How many messages wait in a queue. `Lost` with code 404, and the channel, where it is not."""
+        answer = await self._call("queue_declare", queue, passive=True)
+        return int(answer.method.message_count)
+
+    async def declare_exchange(self, exchange: str, exchange_type: str) -> None:
+        await self._call("exchange_declare", exchange, exchange_type=exchange_type, durable=True)
+
+    async def bind(self, queue: str, exchange: str, routing_key: str = "") -> None:
+        await self._call("queue_bind", queue, exchange, routing_key=routing_key)
+
+    async def purge(self, queue: str) -> int:
+        answer = await self._call("queue_purge", queue)
+        return int(answer.method.message_count)
+
+    async def qos(self, prefetch: int) -> None:
+        await self._call("basic_qos", prefetch_count=prefetch)
+
+    async def consume(
+        self, queue: str, tag: str, *, auto_ack: bool = False, arguments: Mapping[str, object] = {}
+    ) -> None:
+        await self._call(
+            "basic_consume",
+            queue,
+            on_message_callback=_drop,
+            auto_ack=auto_ack,
+            consumer_tag=tag,
+            arguments=dict(arguments),
+        )
+
+    async def cancel(self, tag: str) -> None:
+        await self._call("basic_cancel", tag)
+
+    async def confirm(self, on_answer: Callable[[Any], None]) -> None:
+        await self._call("confirm_delivery", on_answer)
+
+    async def ended(self) -> Lost:
+        """Wait until the channel is closed; returns why."""
+        await self._bell.wait_for(lambda: self.gone is not None)
+        assert self.gone is not None
+        return self.gone
+
+    async def close(self) -> None:
+        """Whatever was delivered and not settled goes back to its queue. No error if it is closed."""
+        if self.gone is None:
+            with suppress(exceptions.ChannelWrongStateError):  # is closing already
+                self._raw.close()
+            await self.ended()
+
+    async def _call(self, request: str, *args: object, **options: object) -> Any:
+        # shielded: a caller whose deadline passes must not leave an answer behind for the next
+        return await asyncio.shield(asyncio.ensure_future(self._exchange(request, args, options)))
+
+    async def _exchange(self, request: str, args: Any, options: Any) -> Any:
+        async with self._turn:
+            answer = self._expect()
+            try:
+                getattr(self.raw, request)(
+                    *args, callback=lambda frame: fulfil(answer, frame), **options
+                )
+            except exceptions.AMQPError as error:
+                raise lost(error) from error
+            return await self._answer(answer)
+
+    def _expect(self) -> asyncio.Future[Any]:
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._calls.add(answer)
+        return answer
+
+    async def _answer(self, answer: asyncio.Future[Any]) -> Any:
+        try:
+            return await answer
+        finally:
+            self._calls.discard(answer)
+
+    def _cancelled_by_server(self, frame: Any) -> None:
+        # the queue was deleted or moved; a new channel finds out which
+        if self._raw.is_open:
+            self._raw.close(0, "the server cancelled the consumer")
+
+    def _closed(self, reason: BaseException) -> None:
+        self.gone = lost(reason)
+        for answer in self._calls:
+            if not answer.done():
+                answer.set_exception(self.gone)
+        for notify in self.on_lost:
+            notify()
+        self._bell.ring()
+
+
+def fulfil(answer: asyncio.Future[Any], value: object) -> None:
+    """Set a future's result, unless whoever awaited it has gone away."""
+    if not answer.done():
+        answer.set_result(value)
+
+
+def _drop(*_: object) -> None:
+    """pika insists on a callback; `_Channel.taker` takes the deliveries."""
+
+
+def properties(**fields: object) -> Any:
+    return pika.BasicProperties(**fields)

@@ -1,0 +1,94 @@
+"""Looking at dead letters, and putting them back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from typing import Any
+
+from queue_runner.brokers.base import DeadLetter
+from queue_runner.brokers.rabbitmq.chan import Chan
+from queue_runner.brokers.rabbitmq.envelope import dead_letter, lane_of
+from queue_runner.brokers.rabbitmq.link import Link
+from queue_runner.brokers.rabbitmq.lost import Lost, saying_no
+from queue_runner.brokers.rabbitmq.post import Post
+from queue_runner.brokers.rabbitmq.topology import Names
+
+#: So many are fetched at once; each may have 16 MiB.
+_PAGE = 50
+
+#: A dead letter and its delivery tag.
+Fetched = tuple[DeadLetter, int]
+
+
+class DeadLetters:
+    """They are read by taking them out, unacknowledged; the end of the channel puts them back in place."""
+
+    def __init__(self, link: Link, post: Post, names: Names) -> None:
+        self._link = link
+        self._post = post
+        self._names = names
+
+    async def peek(self, queue: str, limit: int) -> list[DeadLetter]:
+        found: list[DeadLetter] = []
+        async with self._link.visit() as chan:
+            async for page in self._pages(chan, queue, limit):
+                found += [letter for letter, _ in page]
+            await chan.close()  # back in place before anybody looks again
+        return found
+
+    async def replay(self, queue: str, ids: Collection[str] | None) -> int:
+        """Of those that are dead now; one that dies again meanwhile stays dead."""
+        replayed = 0
+        async with self._link.visit() as chan:
+            async for page in self._pages(chan, queue, None):
+                chosen = [each for each in page if ids is None or each[0].id in ids]
+                await self._revive(chan, chosen)
+                replayed += len(chosen)
+            await chan.close()
+        return replayed
+
+    async def _revive(self, chan: Chan, chosen: list[Fetched]) -> None:
+        await self._post.send(
+            [self._post.job(lane_of(letter), letter.body, attempt=1) for letter, _ in chosen]
+        )
+        for _, tag in chosen:
+            chan.tell("basic_ack", tag)
+
+    async def _pages(
+        self, chan: Chan, queue: str, limit: int | None
+    ) -> AsyncIterator[list[Fetched]]:
+        """Oldest first; only what is there now."""
+        name = self._names.dead(queue)
+        left = await ready_or_none(chan, name) or 0
+        left = left if limit is None else min(limit, left)
+        page: list[Fetched] = []
+
+        def take(method: Any, props: Any, body: bytes) -> None:
+            page.append((dead_letter(queue, props, body, method.routing_key), method.delivery_tag))
+
+        while left > 0:
+            chan.take_with(take)
+            await _draw(chan, name, min(_PAGE, left))
+            if not page:
+                return  # somebody else has them at the moment
+            yield page
+            left -= len(page)
+            page.clear()
+
+
+async def _draw(chan: Chan, queue: str, count: int) -> None:
+    await chan.qos(count)
+    with saying_no(f"read from {queue!r}"):
+        await chan.consume(queue, "dead")
+    await chan.cancel("dead")
+    await chan.qos(count)  # one more answer: what was under way has arrived before it
+
+
+async def ready_or_none(chan: Chan, queue: str) -> int | None:
+    """How many messages wait in a queue; None, and the channel is closed, where there is no such queue."""
+    try:
+        return await chan.ready(queue)
+    except Lost as error:
+        if error.code == 404:
+            return None
+        raise

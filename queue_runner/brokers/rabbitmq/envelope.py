@@ -1,0 +1,123 @@
+"""Our messages as AMQP has them, and back."""
+
+from __future__ import annotations
+
+import itertools
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from queue_runner.brokers.base import MAX_BODY_BYTES, MAX_PRIORITY, DeadLetter, Delivery, Message
+from queue_runner.brokers.rabbitmq.chan import properties
+from queue_runner.brokers.rabbitmq.topology import MAX_DELAY_S, Lane
+from queue_runner.errors import TooBig
+
+QUEUE_NAME_CHARACTERS = frozenset(
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+)
+
+_ATTEMPT, _REASON, _AT_MS = "qr-attempt", "qr-reason", "qr-at-ms"
+_PRIORITY, _SIZE = "qr-priority", "qr-size"
+
+#: All headers have to fit into one frame, by default of 128 KiB.
+_MAX_REASON_CHARACTERS = 8000
+
+_this_process = uuid.uuid4().hex
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One message on its way out, to `routing_key` at `exchange`."""
+
+    routing_key: str
+    body: bytes
+    properties: Any
+    exchange: str = ""
+    lane: Lane | None = None
+    delay_ms: int = 0
+
+
+def check_queue(queue: str) -> None:
+    if not 1 <= len(queue) <= 100 or not QUEUE_NAME_CHARACTERS.issuperset(queue):
+        raise ValueError(f"queue name {queue!r} is not 1 to 100 characters out of A-Za-z0-9._-")
+
+
+def check(message: Message) -> None:
+    """Raises `TooBig` or `ValueError` for what must not be published."""
+    check_queue(message.queue)
+    if len(message.body) > MAX_BODY_BYTES:
+        raise TooBig(
+            f"a message of {len(message.body)} bytes for {message.queue!r} is over the limit of"
+            f" {MAX_BODY_BYTES}; put bulk data into the store and send its hash"
+        )
+    if not 0 <= message.priority <= MAX_PRIORITY:
+        raise ValueError(f"priority {message.priority} is not from 0 to {MAX_PRIORITY}")
+    if not 1 <= message.size <= 2**31 - 1 or not 1 <= message.attempt <= 2**31 - 1:
+        raise ValueError(f"size {message.size} and attempt {message.attempt} have to be 1 or more")
+    check_delay(message.delay_s)
+
+
+def check_delay(delay_s: float) -> None:
+    if not 0 <= delay_s <= MAX_DELAY_S:
+        raise ValueError(f"delay_s={delay_s} is not from 0 to {MAX_DELAY_S:.0f} seconds")
+
+
+def lane_of(message: Message | DeadLetter | Delivery) -> Lane:
+    return Lane(message.queue, message.priority, message.size)
+
+
+def job_properties(lane: Lane, attempt: int) -> Any:
+    return properties(delivery_mode=2, message_id=new_id(), headers=_headers(lane, attempt))
+
+
+def dead_properties(lane: Lane, attempt: int, reason: str) -> Any:
+    text = reason.encode("utf-8", "replace").decode()[:_MAX_REASON_CHARACTERS]
+    more = {_REASON: text, _AT_MS: int(time.time() * 1000)}
+    return properties(
+        delivery_mode=2, message_id=new_id(), headers={**_headers(lane, attempt), **more}
+    )
+
+
+def attempt_of(headers: Mapping[str, object] | None) -> int:
+    """The attempt that a delivery with these headers is.
+
+    A quorum queue counts how often it handed a message out before. 4.3 counts in `x-delivery-count`
+    only failures, and everything in `x-acquired-count`; older ones know only the former.
+    https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling
+    """
+    known = headers or {}
+    before = known.get("x-acquired-count", known.get("x-delivery-count"))
+    return _number(known.get(_ATTEMPT), 1) + _number(before, 0)
+
+
+def dead_letter(queue: str, props: Any, body: bytes, routing_key: str) -> DeadLetter:
+    headers = props.headers or {}
+    reason = headers.get(_REASON)
+    if not isinstance(reason, str):
+        # the server moved it: `delivery_limit`, or somebody else did
+        reason = f"dead-lettered by RabbitMQ: {headers.get('x-first-death-reason', 'unknown')}"
+    return DeadLetter(
+        id=props.message_id or routing_key,
+        queue=queue,
+        body=body,
+        size=_number(headers.get(_SIZE), 1),
+        priority=_number(headers.get(_PRIORITY), 0),
+        attempt=_number(headers.get(_ATTEMPT), 1),
+        reason=reason,
+        at=_number(headers.get(_AT_MS), 0) / 1000,
+    )
+
+
+def new_id() -> str:
+    return f"{_this_process}-{next(_numbers)}"
+
+
+def _headers(lane: Lane, attempt: int) -> dict[str, object]:
+    return {_ATTEMPT: attempt, _PRIORITY: lane.priority, _SIZE: lane.size}
+
+
+def _number(value: object, default: int) -> int:
+    return int(value) if isinstance(value, int) and value >= 0 else default

@@ -1,0 +1,211 @@
+"""Drawing messages from the lanes: what a `lease` call asks for, and no more.
+
+RabbitMQ pushes; we pull. A consumer is open only while a `lease` call is, with a prefetch of what the
+call can still take. With several lanes to draw from, the server is first asked how much each holds,
+and the call's limit and room are allotted in the order of the contract; with one, or when all are
+empty, consumers wait. See docs/decisions/rabbitmq-delivery.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from queue_runner.brokers.rabbitmq.bell import Bell
+from queue_runner.brokers.rabbitmq.catalogue import Catalogue
+from queue_runner.brokers.rabbitmq.io_thread import IoThread
+from queue_runner.brokers.rabbitmq.lost import Lost
+from queue_runner.brokers.rabbitmq.spares import Spares
+from queue_runner.brokers.rabbitmq.taps import Claim, Sink, State, Tap, Taps
+from queue_runner.brokers.rabbitmq.topology import Lane
+from queue_runner.brokers.rabbitmq.want import Want
+from queue_runner.errors import BrokerRefused
+
+T = TypeVar("T")
+
+
+class _Call:
+    """One `lease` call. `expired`: it waits no longer, and takes what it can have at once."""
+
+    def __init__(self, want: Want) -> None:
+        self.want = want
+        self.expired = False
+
+
+class _Draw:
+    """What arrives from a few consumers; once it is over, what still comes is spare."""
+
+    def __init__(self, spares: Spares, bell: Bell) -> None:
+        self.claims: list[Claim] = []
+        self._spares = spares
+        self._bell = bell
+        self._over = False
+
+    def take(self, claim: Claim) -> None:
+        if self._over:
+            self._spares.put(claim)
+        else:
+            self.claims.append(claim)
+            self._bell.ring()
+
+    def finish(self, want: Want) -> list[Claim]:
+        """Those that fit, in order."""
+        self._over = True
+        alive = [claim for claim in self.claims if claim.state is State.SPARE]
+        alive.sort(key=lambda claim: want.order(claim.lane))
+        there = Counter(claim.lane for claim in alive)
+        shares = want.allot(there, there)
+        kept = []
+        for claim in alive:
+            if shares.get(claim.lane, 0):
+                shares[claim.lane] -= 1
+                kept.append(claim)
+            else:
+                self._spares.put(claim)
+        return kept
+
+
+class Leasing:
+    """`bell` is rung by whatever may end a wait: a delivery, a spare, a new lane, a lost channel."""
+
+    def __init__(
+        self, io: IoThread, catalogue: Catalogue, taps: Taps, spares: Spares, bell: Bell
+    ) -> None:
+        self._io = io
+        self._catalogue = catalogue
+        self._taps = taps
+        self._spares = spares
+        self._bell = bell
+
+    async def lease(self, want: Want, wait_s: float) -> list[Claim]:
+        """Claims for `want`; empty if there was nothing for `wait_s`. Raises `Lost`.
+
+        When it is cancelled, what it had drawn becomes spare.
+        """
+        call = _Call(want)
+        timer = asyncio.get_running_loop().call_later(wait_s, self._expire, call)
+        work = self._io.spawn(self._serve(call))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            work.add_done_callback(self._spare_all)
+            self._expire(call)
+            raise
+        finally:
+            timer.cancel()
+
+    def _expire(self, call: _Call) -> None:
+        call.expired = True
+        self._bell.ring()
+
+    def _spare_all(self, work: asyncio.Task[list[Claim]]) -> None:
+        if not work.cancelled() and work.exception() is None:
+            for claim in work.result():
+                self._spares.put(claim)
+
+    async def _serve(self, call: _Call) -> list[Claim]:
+        while True:
+            await self._catalogue.refresh()
+            edition = self._catalogue.edition
+            claims = await self._try(call, self._lanes(call.want), edition)
+            if claims:
+                return claims
+            if call.expired:
+                await self._catalogue.refresh()
+                if self._catalogue.edition == edition:
+                    return []
+
+    async def _try(self, call: _Call, lanes: Sequence[Lane], edition: int) -> list[Claim]:
+        if len(lanes) > 1 or self._spares.any(lanes):
+            claims = await self._sweep(call.want, lanes)
+            if claims or call.expired:
+                return claims
+        return await self._watch(call, lanes, edition)
+
+    def _lanes(self, want: Want) -> list[Lane]:
+        known = [lane for queue in want.queues for lane in self._catalogue.lanes[queue]]
+        return sorted(filter(want.fits, known), key=want.order)
+
+    async def _sweep(self, want: Want, lanes: Sequence[Lane]) -> list[Claim]:
+        """Take what is there now."""
+        taps = await together(self._taps.on(lane) for lane in lanes)
+        ready = await together(tap.ready() for tap in taps)
+        there = {
+            lane: count + self._spares.count(lane) for lane, count in zip(lanes, ready, strict=True)
+        }
+        shares = want.allot(lanes, there)
+        draw = _Draw(self._spares, self._bell)
+        for claim in self._spares.take(shares):
+            draw.take(claim)
+            shares[claim.lane] -= 1
+        consumers = await self._open(taps, shares, draw)
+        return await self._close(want, draw, consumers)
+
+    async def _watch(self, call: _Call, lanes: Sequence[Lane], edition: int) -> list[Claim]:
+        """Wait for the first that comes, or for news of further lanes."""
+        taps = await together(self._taps.on(lane) for lane in lanes)
+        # with several lanes one each, or most of what comes at once could not be kept
+        shares = dict.fromkeys(lanes, 1)
+        if len(lanes) == 1:
+            shares = call.want.allot(lanes, dict.fromkeys(lanes, call.want.limit))
+        draw = _Draw(self._spares, self._bell)
+        consumers = await self._open(taps, shares, draw)
+        await self._bell.wait_for(
+            lambda: (
+                bool(draw.claims)
+                or call.expired
+                or self._catalogue.edition != edition
+                or self._spares.any(lanes)
+                or any(each.tap.gone or each.trouble for each in consumers)
+            )
+        )
+        return await self._close(call.want, draw, consumers)
+
+    async def _open(
+        self, taps: Sequence[Tap], shares: Mapping[Lane, int], draw: _Draw
+    ) -> list[_Consumer]:
+        consumers = [_Consumer(tap) for tap in taps if shares.get(tap.lane, 0)]
+        await asyncio.gather(*(each.open(shares[each.tap.lane], draw.take) for each in consumers))
+        return consumers
+
+    async def _close(self, want: Want, draw: _Draw, consumers: Sequence[_Consumer]) -> list[Claim]:
+        await asyncio.gather(*(each.shut() for each in consumers))
+        claims = draw.finish(want)
+        if not claims:
+            for each in consumers:
+                if each.trouble is not None:
+                    raise each.trouble
+        return claims
+
+
+class _Consumer:
+    """An open consumer on a tap, or the `trouble` there was with it."""
+
+    def __init__(self, tap: Tap) -> None:
+        self.tap = tap
+        self.trouble: Lost | BrokerRefused | None = None
+        self._name: str | None = None
+
+    async def open(self, prefetch: int, sink: Sink) -> None:
+        try:
+            self._name = await self.tap.open(prefetch, sink)
+        except (Lost, BrokerRefused) as error:
+            self.trouble = error
+
+    async def shut(self) -> None:
+        if self._name is not None:
+            try:
+                await self.tap.shut(self._name)
+            except Lost as error:
+                self.trouble = error
+
+
+async def together(work: Iterable[Awaitable[T]]) -> list[T]:
+    """All results, or the first error, but not before all have ended."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]
