@@ -21,13 +21,14 @@ from queue_runner.brokers.base import (
     ServerInfo,
     Subscription,
 )
+from queue_runner.brokers.checks import check_lease, check_name
 from queue_runner.brokers.rabbitmq.address import Address
 from queue_runner.brokers.rabbitmq.broadcasts import (
     RabbitSubscription,
     broadcast_letter,
     check_topic,
 )
-from queue_runner.brokers.rabbitmq.envelope import check, check_queue
+from queue_runner.brokers.rabbitmq.envelope import check
 from queue_runner.brokers.rabbitmq.io_thread import IoThread
 from queue_runner.brokers.rabbitmq.lost import Lost, refusal
 from queue_runner.brokers.rabbitmq.machine import Machine
@@ -54,8 +55,7 @@ class RabbitBroker(Broker):
         self._machine = Machine(self._io, address)
 
     def publish(self, messages: Sequence[Message], timeout_s: float = 30.0) -> None:
-        for message in messages:
-            check(message)
+        check(messages)
         post = self._machine.post
         letters = [post.message(message) for message in messages]
         what = f"confirm {len(letters)} messages"
@@ -72,10 +72,9 @@ class RabbitBroker(Broker):
         max_size: int | None = None,
         timeout_s: float = 30.0,
     ) -> list[Delivery]:
-        for queue in queues:
-            check_queue(queue)
-        if limit < 1 or not math.isfinite(wait_s) or lease_s <= 0:
-            raise ValueError(f"limit={limit}, wait_s={wait_s} or lease_s={lease_s} makes no sense")
+        check_lease(queues, limit, lease_s)
+        if not math.isfinite(wait_s):
+            raise ValueError(f"wait_s={wait_s} has no end")
         want = Want(tuple(dict.fromkeys(queues)), limit, room, max_size)
         ask = self._machine.asking(want, max(0.0, wait_s), lease_s)
         return self._run(ask, max(0.0, wait_s) + timeout_s, "lease")
@@ -94,8 +93,7 @@ class RabbitBroker(Broker):
         publish: Sequence[Message] = (),
         timeout_s: float = 30.0,
     ) -> list[Delivery]:
-        for message in publish:
-            check(message)
+        check(publish)
         machine = self._machine
         wanted = orders(machine.post, done, retry, dead)
         letters = [machine.post.message(message) for message in publish]
@@ -117,24 +115,24 @@ class RabbitBroker(Broker):
         return subscription
 
     def depth(self, queue: str, timeout_s: float = 30.0) -> Depth:
-        check_queue(queue)
+        check_name(queue)
         return self._run(partial(self._machine.stock.depth, queue), timeout_s, "count messages")
 
     def dead_letters(
         self, queue: str, limit: int = 100, timeout_s: float = 30.0
     ) -> list[DeadLetter]:
-        check_queue(queue)
+        check_name(queue)
         peeking = partial(self._machine.dead_letters.peek, queue, limit)
         return self._run(peeking, timeout_s, "list dead letters")
 
     def replay(self, queue: str, ids: Sequence[str] | None = None, timeout_s: float = 30.0) -> int:
-        check_queue(queue)
+        check_name(queue)
         chosen = None if ids is None else frozenset(ids)
         replaying = partial(self._machine.dead_letters.replay, queue, chosen)
         return self._run(replaying, timeout_s, "replay dead letters")
 
     def purge(self, queue: str, timeout_s: float = 30.0) -> int:
-        check_queue(queue)
+        check_name(queue)
         return self._run(partial(self._machine.stock.purge, queue), timeout_s, "purge")
 
     def server(self, timeout_s: float = 10.0) -> ServerInfo:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from queue_runner.brokers.base import Subscription
+from queue_runner.brokers.checks import check_name
 from queue_runner.brokers.rabbitmq.chan import Chan, properties
 from queue_runner.brokers.rabbitmq.envelope import Letter, new_id
 from queue_runner.brokers.rabbitmq.io_thread import IoThread
@@ -24,16 +25,12 @@ logger = logging.getLogger(__name__)
 #: A subscriber that does not read forgets the oldest.
 _KEPT = 10_000
 
-#: A topic is a routing key, which is a short string.
-_MAX_TOPIC_BYTES = 255
-
 #: Between attempts to listen again while the server refuses.
 _PAUSE_S = 0.5
 
 
 def check_topic(topic: str) -> None:
-    if not 1 <= len(topic.encode()) <= _MAX_TOPIC_BYTES:
-        raise ValueError(f"topic {topic!r:.80} is not 1 to {_MAX_TOPIC_BYTES} bytes long")
+    check_name(topic, "topic")
 
 
 def broadcast_letter(names: Names, topic: str, body: bytes) -> Letter:

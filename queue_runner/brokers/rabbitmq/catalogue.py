@@ -15,9 +15,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from queue_runner.brokers.checks import check_name
 from queue_runner.brokers.rabbitmq.bell import Bell
 from queue_runner.brokers.rabbitmq.chan import Chan, properties
-from queue_runner.brokers.rabbitmq.envelope import Letter, check_queue, new_id
+from queue_runner.brokers.rabbitmq.envelope import Letter, new_id
 from queue_runner.brokers.rabbitmq.io_thread import IoThread
 from queue_runner.brokers.rabbitmq.link import Link
 from queue_runner.brokers.rabbitmq.lost import Lost, saying_no
@@ -194,5 +195,5 @@ def _record(lane: Lane, delay_ms: int) -> bytes:
 
 def _read_record(body: bytes) -> tuple[Lane, int]:
     queue, priority, size, delay_ms = json.loads(body)
-    check_queue(queue)
+    check_name(queue)
     return Lane(queue, int(priority), int(size)), int(delay_ms)

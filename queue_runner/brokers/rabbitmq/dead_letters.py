@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Collection
+from contextlib import suppress
 from typing import Any
 
 from queue_runner.brokers.base import DeadLetter
+from queue_runner.brokers.rabbitmq.bell import Bell
 from queue_runner.brokers.rabbitmq.chan import Chan
 from queue_runner.brokers.rabbitmq.envelope import dead_letter, lane_of
 from queue_runner.brokers.rabbitmq.link import Link
@@ -15,6 +18,9 @@ from queue_runner.brokers.rabbitmq.topology import Names
 
 #: So many are fetched at once; each may have 16 MiB.
 _PAGE = 50
+
+#: Seconds to wait for a page that the server has said is there.
+_PATIENCE_S = 2.0
 
 #: A dead letter and its delivery tag.
 Fetched = tuple[DeadLetter, int]
@@ -62,13 +68,18 @@ class DeadLetters:
         left = await ready_or_none(chan, name) or 0
         left = left if limit is None else min(limit, left)
         page: list[Fetched] = []
+        bell = Bell()
 
         def take(method: Any, props: Any, body: bytes) -> None:
             page.append((dead_letter(queue, props, body, method.routing_key), method.delivery_tag))
+            bell.ring()
 
+        chan.take_with(take)
         while left > 0:
-            chan.take_with(take)
-            await _draw(chan, name, min(_PAGE, left))
+            wanted = min(_PAGE, left)
+            await _draw(
+                chan, name, wanted, bell.wait_for(lambda wanted=wanted: len(page) >= wanted)
+            )
             if not page:
                 return  # somebody else has them at the moment
             yield page
@@ -76,10 +87,13 @@ class DeadLetters:
             page.clear()
 
 
-async def _draw(chan: Chan, queue: str, count: int) -> None:
+async def _draw(chan: Chan, queue: str, count: int, arrived: Awaitable[None]) -> None:
     await chan.qos(count)
     with saying_no(f"read from {queue!r}"):
         await chan.consume(queue, "dead")
+    # a quorum queue's deliveries come after its consume-ok; fewer come where somebody else reads, too
+    with suppress(TimeoutError):
+        await asyncio.wait_for(arrived, _PATIENCE_S)
     await chan.cancel("dead")
     await chan.qos(count)  # one more answer: what was under way has arrived before it
 

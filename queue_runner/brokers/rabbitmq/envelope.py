@@ -5,18 +5,14 @@ from __future__ import annotations
 import itertools
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from queue_runner.brokers.base import MAX_BODY_BYTES, MAX_PRIORITY, DeadLetter, Delivery, Message
+from queue_runner.brokers.base import DeadLetter, Delivery, Message
+from queue_runner.brokers.checks import check_messages
 from queue_runner.brokers.rabbitmq.chan import properties
 from queue_runner.brokers.rabbitmq.topology import MAX_DELAY_S, Lane
-from queue_runner.errors import TooBig
-
-QUEUE_NAME_CHARACTERS = frozenset(
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
-)
 
 _ATTEMPT, _REASON, _AT_MS = "qr-attempt", "qr-reason", "qr-at-ms"
 _PRIORITY, _SIZE = "qr-priority", "qr-size"
@@ -40,24 +36,13 @@ class Letter:
     delay_ms: int = 0
 
 
-def check_queue(queue: str) -> None:
-    if not 1 <= len(queue) <= 100 or not QUEUE_NAME_CHARACTERS.issuperset(queue):
-        raise ValueError(f"queue name {queue!r} is not 1 to 100 characters out of A-Za-z0-9._-")
-
-
-def check(message: Message) -> None:
+def check(messages: Sequence[Message]) -> None:
     """Raises `TooBig` or `ValueError` for what must not be published."""
-    check_queue(message.queue)
-    if len(message.body) > MAX_BODY_BYTES:
-        raise TooBig(
-            f"a message of {len(message.body)} bytes for {message.queue!r} is over the limit of"
-            f" {MAX_BODY_BYTES}; put bulk data into the store and send its hash"
-        )
-    if not 0 <= message.priority <= MAX_PRIORITY:
-        raise ValueError(f"priority {message.priority} is not from 0 to {MAX_PRIORITY}")
-    if not 1 <= message.size <= 2**31 - 1 or not 1 <= message.attempt <= 2**31 - 1:
-        raise ValueError(f"size {message.size} and attempt {message.attempt} have to be 1 or more")
-    check_delay(message.delay_s)
+    check_messages(messages)
+    for message in messages:
+        if message.size >= 2**31 or message.attempt >= 2**31:
+            raise ValueError(f"size {message.size} or attempt {message.attempt} is beyond 31 bits")
+        check_delay(message.delay_s)
 
 
 def check_delay(delay_s: float) -> None:

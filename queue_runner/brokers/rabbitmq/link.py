@@ -156,7 +156,7 @@ class Link:
         try:
             outcome = await asyncio.shield(done)
         except asyncio.CancelledError:
-            workflow.abort()
+            _break_off(workflow)
             # it closes its socket before it says that it is over
             await asyncio.wait([done], timeout=_ABORT_S)
             raise
@@ -196,6 +196,19 @@ class Link:
 
     def _on_unblocked(self, *_: Any) -> None:
         self.blocked = None
+
+
+def _break_off(workflow: Any) -> None:
+    """Abort an attempt to connect.
+
+    pika 1.4 fails an assertion of its own where the attempt waits for the server's handshake; closing
+    the connection it waits with ends the attempt, too.
+    """
+    half_open = getattr(getattr(workflow, "_connector", None), "_amqp_conn", None)
+    if half_open is None:
+        workflow.abort()
+    elif not half_open.is_closing:
+        half_open.close(320, "the client gave up")
 
 
 def _insist_on_version(server: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import select
@@ -30,6 +31,8 @@ from queue_runner.workers.runtimes.warm import WarmServers
 
 #: Seconds between looks at the memory of a step that has a limit.
 _WATCH_S = 0.25
+#: Seconds that a program may stay open for writing elsewhere (ETXTBSY).
+_BUSY_S = 5.0
 
 
 class ProcessRuntime(Runtime):
@@ -85,15 +88,7 @@ def start(
     """Start a step in its folder. Raises `JobError` (missing program) in words for the user."""
     program = _program(step, folder, env)
     try:
-        return subprocess.Popen(
-            [program, *step.argv[1:]],
-            cwd=folder,
-            env=env,
-            stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
-            stdout=subprocess.PIPE if piped else log,
-            stderr=log,
-            start_new_session=True,
-        )
+        return _popen([program, *step.argv[1:]], folder, env, log, piped)
     except OSError as error:
         raise JobError(
             Reason.MISSING_PROGRAM,
@@ -102,6 +97,29 @@ def start(
         ) from error
     except ValueError as error:
         raise JobError(Reason.PREPARE, f"{step.argv!r:.200}: {error}", step=step.name) from error
+
+
+def _popen(
+    argv: list[str], folder: Path, env: dict[str, str], log: int, piped: bool
+) -> subprocess.Popen[bytes]:
+    end = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            return subprocess.Popen(
+                argv,
+                cwd=folder,
+                env=env,
+                stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if piped else log,
+                stderr=log,
+                start_new_session=True,
+            )
+        except OSError as error:
+            # a child that another thread is just starting still has the program open for writing,
+            # from when it was copied here; the kernel tells nobody when that is over
+            if error.errno != errno.ETXTBSY or time.monotonic() > end:
+                raise
+            time.sleep(0.005)
 
 
 def _program(step: Step, folder: Path, env: dict[str, str]) -> str:
@@ -149,7 +167,7 @@ def _hint(program: Path, error: OSError) -> str:
         if first.startswith(b"#!"):
             line = first.decode(errors="replace").strip()
             return f": its first line names an interpreter that is not there: {line}"
-    if error.errno == 8:
+    if error.errno == errno.ENOEXEC:
         return ": a script needs a first line such as #!/bin/sh"
     return ""
 
