@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Collection
+from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from queue_runner.brokers.base import DeadLetter
@@ -77,14 +78,16 @@ class DeadLetters:
         chan.take_with(take)
         while left > 0:
             wanted = min(_PAGE, left)
-            await _draw(
-                chan, name, wanted, bell.wait_for(lambda wanted=wanted: len(page) >= wanted)
-            )
+            await _draw(chan, name, wanted, bell.wait_for(partial(_holds, page, wanted)))
             if not page:
                 return  # somebody else has them at the moment
             yield page
             left -= len(page)
             page.clear()
+
+
+def _holds(page: Sequence[object], count: int) -> bool:
+    return len(page) >= count
 
 
 async def _draw(chan: Chan, queue: str, count: int, arrived: Awaitable[None]) -> None:
