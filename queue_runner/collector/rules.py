@@ -1,8 +1,9 @@
 """Which result of a job is its final one. Pure decisions; the database keeps what they say.
 
-- The first success is final and stays: whatever comes later is history.
-- A final failure is replaced by a final result of a *higher* attempt, never by an earlier attempt that
-  reports late: its lease was lost, and somebody else was asked (fencing).
+- The first success to arrive is final and stays: whatever comes later is history.
+- A final failure is replaced by a success, for the job did succeed, and by the failure of a *higher*
+  attempt, never by that of an earlier one which reports late (its lease was lost, and somebody else was
+  asked). So the outcome depends neither on the order of the deliveries nor on their number.
 - A cancel is final until the job is retried; a result that was on its way is history.
 - A result that is not final (another attempt follows) is history.
 - The same result again changes nothing.
@@ -42,6 +43,7 @@ def judge(stored: Stored | None, result: Result) -> Verdict:
         result.worker,
     ):
         return Verdict.DUPLICATE
-    if stored.state is State.FAILED and result.attempt > stored.attempt:
-        return Verdict.FINAL
+    if stored.state is State.FAILED:
+        better = result.state is State.SUCCEEDED or result.attempt > stored.attempt
+        return Verdict.FINAL if better else Verdict.HISTORY
     return Verdict.HISTORY
