@@ -1,0 +1,215 @@
+"""The collector's database, on real SQLite and real PostgreSQL."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from queue_runner.collector.database import Database
+from queue_runner.collector.schema import open_engine
+from queue_runner.errors import CollectorUnavailable, FixThis, NotFound
+from queue_runner.model import (
+    Cancel,
+    CancelRequest,
+    Failure,
+    Heartbeat,
+    JobsSubmitted,
+    Result,
+    RetryRequest,
+    RunningJob,
+    State,
+    StudyRecord,
+)
+
+STUDY = "s-0123456789"
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    opened = Database(database_url)
+    yield opened
+    opened.close()
+
+
+def study(total: int = 10, study_id: str = STUDY) -> StudyRecord:
+    return StudyRecord(study_id, "s", "command", total, ("x",), {"study": "s"}, None, "q", 1.0)
+
+
+def result(
+    index: int, attempt: int = 1, state: State = State.SUCCEEDED, *, final: bool = True
+) -> Result:
+    failure = Failure("exit-code", "no") if state is State.FAILED else None
+    return Result(
+        job_id=f"{STUDY}.{index:07}",
+        study=STUDY,
+        index=index,
+        attempt=attempt,
+        state=state,
+        final=final,
+        point={"x": index},
+        metrics={"y": index * 0.5},
+        failure=failure,
+        worker="w",
+    )
+
+
+def test_a_study_fills_up(database: Database) -> None:
+    database.apply([study(3), JobsSubmitted(STUDY, 3)])
+    database.apply([result(2), result(0, state=State.FAILED)])
+    status = database.status(STUDY)
+    assert (status.total, status.submitted, status.succeeded, status.failed) == (3, 3, 1, 1)
+    assert not status.done
+    database.apply([result(1)])
+    assert database.status("s").done
+    assert [r.index for r in database.results(STUDY)] == [0, 1, 2]
+    assert [r.index for r in database.results(STUDY, after=0, limit=1)] == [1]
+    assert [r.index for r in database.results(STUDY, states=[State.FAILED])] == [0]
+    assert database.result(f"{STUDY}.0000001") == result(1)
+    assert database.counts() == {"succeeded": 2, "failed": 1, "cancelled": 0}
+
+
+def test_arrivals_come_in_the_order_of_their_commits(database: Database) -> None:
+    database.apply([study()])
+    database.apply([result(5), result(3)])
+    first, cursor = database.arrivals(STUDY)
+    database.apply([result(1)])
+    more, cursor = database.arrivals(STUDY, cursor=cursor)
+    assert ([r.index for r in first], [r.index for r in more]) == ([5, 3], [1])
+    assert database.arrivals(STUDY, cursor=cursor) == ([], cursor)
+
+
+def test_however_often_it_is_delivered_there_is_one_final_result(database: Database) -> None:
+    items = [study(), *(result(index) for index in range(10))]
+    for seed in range(5):
+        random.Random(seed).shuffle(items)
+        database.apply(items)
+    status = database.status(STUDY)
+    assert (status.succeeded, status.finished) == (10, 10)
+    assert len(database.results(STUDY)) == 10
+    assert len(database.attempts(f"{STUDY}.0000004")) == 1
+
+
+def test_attempts_are_kept_as_history(database: Database) -> None:
+    early = result(1, 1, State.FAILED, final=False)
+    database.apply([study(), early, result(1, 2, State.FAILED)])
+    database.apply([result(1, 3)])
+    assert database.status(STUDY).failed == 0
+    assert database.status(STUDY).succeeded == 1
+    kept = database.attempts(f"{STUDY}.0000001")
+    assert [(r.attempt, r.state) for r in kept] == [
+        (1, State.FAILED),
+        (2, State.FAILED),
+        (3, State.SUCCEEDED),
+    ]
+
+
+def test_results_may_come_before_their_study(database: Database) -> None:
+    database.apply([result(0), JobsSubmitted(STUDY, 1)])
+    assert database.studies() == []
+    with pytest.raises(NotFound):
+        database.status(STUDY)
+    database.apply([study(1)])
+    assert database.status(STUDY).done
+    assert database.status(STUDY).submitted == 1
+
+
+def test_cancel_and_retry(database: Database) -> None:
+    database.apply([study(5), result(0), result(1, state=State.FAILED)])
+    assert database.apply([CancelRequest(STUDY)]) == [Cancel(STUDY)]
+    status = database.status(STUDY)
+    assert (status.succeeded, status.failed, status.cancelled) == (1, 1, 3)
+    assert database.active_cancels() == [Cancel(STUDY)]
+    # what was on its way when it was cancelled is history
+    database.apply([result(2)])
+    assert database.status(STUDY).succeeded == 1
+
+    jobs = (f"{STUDY}.0000001", f"{STUDY}.0000002")
+    assert database.apply([RetryRequest(STUDY, jobs)]) == [Cancel(STUDY, (), lifted=True)]
+    status = database.status(STUDY)
+    assert (status.succeeded, status.failed, status.cancelled) == (1, 0, 2)
+    assert database.active_cancels() == []
+    database.apply([result(1, 2), result(2, 2)])
+    assert database.status(STUDY).succeeded == 3
+
+
+def test_some_jobs_are_cancelled(database: Database) -> None:
+    database.apply([study(5)])
+    job = f"{STUDY}.0000003"
+    assert database.apply([CancelRequest(STUDY, (job, "other.0000001"))])
+    assert database.status(STUDY).cancelled == 1
+    assert database.result(job).state is State.CANCELLED
+
+
+def test_a_large_study_is_cancelled(database: Database) -> None:
+    database.apply([study(25_000), *(result(index) for index in range(0, 25_000, 1000))])
+    database.apply([CancelRequest(STUDY)])
+    status = database.status(STUDY)
+    assert (status.succeeded, status.cancelled, status.done) == (25, 24_975, True)
+
+
+def test_workers_and_what_runs(database: Database) -> None:
+    running = (RunningJob(f"{STUDY}.0000000", STUDY, 1, 1.0),)
+    beat = Heartbeat("w1", "host", 1.0, "working", ("q",), 4, 3, running, "0.1")
+    database.apply([study()])
+    assert database.heard([beat]) == ["w1"]
+    assert database.heard([replace(beat, cores_free=2)]) == []
+    (worker,) = database.workers()
+    assert (worker.worker, worker.cores_free, worker.running) == ("w1", 2, running)
+    assert database.status(STUDY).running == 1
+
+
+def test_two_collectors_on_one_database(database_url: str, database: Database) -> None:
+    database.apply([study(2000)])
+    other = Database(database_url)
+
+    def apply(into: Database, indexes: range) -> None:
+        for first in indexes:
+            into.apply([result(index) for index in range(first, first + 50)])
+
+    # each gets half of them, and a quarter is given to both
+    with ThreadPoolExecutor(2) as pool:
+        halves = [
+            pool.submit(apply, database, range(0, 1250, 50)),
+            pool.submit(apply, other, range(750, 2000, 50)),
+        ]
+        for half in halves:
+            half.result()
+    other.close()
+    assert database.status(STUDY).succeeded == 2000
+    arrived, cursor = database.arrivals(STUDY, limit=5000)
+    assert len({r.index for r in arrived}) == len(arrived) == 2000
+    assert cursor == 2000
+
+
+def test_a_newer_schema_is_refused(database_url: str, database: Database) -> None:
+    engine = open_engine(database_url)
+    with engine.execution_options(writes=True).begin() as connection:
+        connection.execute(text("UPDATE schema SET version = 99"))
+    engine.dispose()
+    with pytest.raises(FixThis, match="schema version 99"):
+        Database(database_url)
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "message"),
+    [
+        ("nonsense", FixThis, "is no database URL"),
+        ("oracle9://x", FixThis, "is no database URL"),
+        ("sqlite:////nosuch/folder/x.sqlite", CollectorUnavailable, "unable to open"),
+        ("postgresql://u:secret@127.0.0.1:9/x", CollectorUnavailable, "127.0.0.1"),
+    ],
+)
+def test_bad_urls(url: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message) as raised:
+        Database(url)
+    assert "secret" not in str(raised.value)
+
+
+def test_the_engine_is_what_the_url_says(database_url: str, database: Database) -> None:
+    name = "sqlite" if "sqlite" in database_url else "postgresql"
+    assert create_engine(database_url.replace("postgresql:", "postgresql+psycopg:")).name == name
