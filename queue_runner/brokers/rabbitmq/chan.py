@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 import pika
-from pika import exceptions
+from pika import exceptions, spec
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.channel import Channel
 
@@ -38,6 +38,11 @@ class Connection(AsyncioConnection):  # type: ignore[misc]
     def _create_channel(self, channel_number: int, on_open_callback: Any) -> _Channel:
         return _Channel(self, channel_number, on_open_callback)
 
+    def hang_up(self) -> None:
+        """Close the socket without a word, where the server does not answer to `close`."""
+        if self._transport is not None:
+            self._transport.abort()
+
 
 class Chan:
     """Requests are sent one at a time: pika hands a `cancel-ok` to whoever asked first.
@@ -52,6 +57,7 @@ class Chan:
         self._turn = asyncio.Lock()
         self._raw: Any = None
         self._bell = Bell()
+        self._empty: asyncio.Future[Any]
 
     @classmethod
     async def open(cls, connection: Any) -> Chan:
@@ -70,6 +76,7 @@ class Chan:
         raw.taker = _drop
         raw.add_on_close_callback(lambda _, reason: chan._closed(reason))
         raw.add_on_cancel_callback(chan._cancelled_by_server)
+        raw.add_callback(chan._on_empty, [spec.Basic.GetEmpty], one_shot=False)
         await chan._answer(opened)
         return chan
 
@@ -101,6 +108,21 @@ class Chan:
         """How many messages wait in a queue. `Lost` with code 404, and the channel, where it is not."""
         answer = await self._call("queue_declare", queue, passive=True)
         return int(answer.method.message_count)
+
+    async def get(self, queue: str) -> tuple[Any, Any, bytes] | None:
+        """One message, or None where there is none. `Lost` with code 404 where there is no such queue."""
+        async with self._turn:
+            answer = self._expect()
+            self._empty = answer
+            try:
+                self.raw.basic_get(queue, lambda _, *found: fulfil(answer, found))
+            except exceptions.AMQPError as error:
+                raise lost(error) from error
+            found: tuple[Any, Any, bytes] | None = await self._answer(answer)
+            return found
+
+    def _on_empty(self, _: Any) -> None:
+        fulfil(self._empty, None)
 
     async def declare_exchange(self, exchange: str, exchange_type: str) -> None:
         await self._call("exchange_declare", exchange, exchange_type=exchange_type, durable=True)

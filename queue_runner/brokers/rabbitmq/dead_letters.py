@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from queue_runner.brokers.base import DeadLetter
 from queue_runner.brokers.rabbitmq.bell import Bell
-from queue_runner.brokers.rabbitmq.chan import Chan
+from queue_runner.brokers.rabbitmq.chan import Chan, Taker
 from queue_runner.brokers.rabbitmq.envelope import dead_letter, lane_of
 from queue_runner.brokers.rabbitmq.link import Link
 from queue_runner.brokers.rabbitmq.lost import Lost, saying_no
@@ -65,9 +66,8 @@ class DeadLetters:
         self, chan: Chan, queue: str, limit: int | None
     ) -> AsyncIterator[list[Fetched]]:
         """Oldest first; only what is there now."""
-        name = self._names.dead(queue)
-        left = await ready_or_none(chan, name) or 0
-        left = left if limit is None else min(limit, left)
+        if limit is not None and limit < 1:
+            return
         page: list[Fetched] = []
         bell = Bell()
 
@@ -75,37 +75,51 @@ class DeadLetters:
             page.append((dead_letter(queue, props, body, method.routing_key), method.delivery_tag))
             bell.ring()
 
+        name = self._names.dead(queue)
         chan.take_with(take)
-        while left > 0:
-            wanted = min(_PAGE, left)
-            await _draw(chan, name, wanted, bell.wait_for(partial(_holds, page, wanted)))
-            if not page:
-                return  # somebody else has them at the moment
+        left = await _first(chan, name, take)
+        left = left if limit is None else min(limit - 1, left)
+        while page:
             yield page
-            left -= len(page)
             page.clear()
+            if left > 0:
+                wanted = min(_PAGE, left)
+                await _draw(
+                    chan, name, wanted, partial(bell.wait_for, partial(_full, page, wanted))
+                )
+                left -= len(page)
 
 
-def _holds(page: Sequence[object], count: int) -> bool:
-    return len(page) >= count
+def _full(page: list[Fetched], wanted: int) -> bool:
+    return len(page) >= wanted
 
 
-async def _draw(chan: Chan, queue: str, count: int, arrived: Awaitable[None]) -> None:
-    await chan.qos(count)
-    with saying_no(f"read from {queue!r}"):
-        await chan.consume(queue, "dead")
-    # a quorum queue's deliveries come after its consume-ok; fewer come where somebody else reads, too
-    with suppress(TimeoutError):
-        await asyncio.wait_for(arrived, _PATIENCE_S)
-    await chan.cancel("dead")
-    await chan.qos(count)  # one more answer: what was under way has arrived before it
+async def _first(chan: Chan, queue: str, take: Taker) -> int:
+    """Take one; returns how many are left.
 
-
-async def ready_or_none(chan: Chan, queue: str) -> int | None:
-    """How many messages wait in a queue; None, and the channel is closed, where there is no such queue."""
+    Not by asking for their number: a queue that has no leader yet, after a restart, says 0, and waits for
+    its leader here.
+    """
     try:
-        return await chan.ready(queue)
+        found = await chan.get(queue)
     except Lost as error:
         if error.code == 404:
-            return None
+            return 0
         raise
+    if found is None:
+        return 0
+    take(*found)
+    return int(found[0].message_count)
+
+
+async def _draw(chan: Chan, queue: str, count: int, arrived: Callable[[], Awaitable[None]]) -> None:
+    await chan.qos(count)
+    # a quorum queue takes a name used before for the same consumer, with all that it still holds
+    consumer = uuid.uuid4().hex
+    with saying_no(f"read from {queue!r}"):
+        await chan.consume(queue, consumer)
+    # its deliveries come after its consume-ok; fewer come where somebody else reads, too
+    with suppress(TimeoutError):
+        await asyncio.wait_for(arrived(), _PATIENCE_S)
+    await chan.cancel(consumer)
+    await chan.qos(count)  # one more answer: what was under way has arrived before it

@@ -23,10 +23,10 @@ logger = logging.getLogger(__name__)
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.05, 5.0
 
 #: A connection that lived so long was a good one; the next attempt starts from the first pause.
+_STEADY_S = 5.0
+
 #: Seconds that a broken-off attempt to connect gets to close its socket.
 _ABORT_S = 1.0
-
-_STEADY_S = 5.0
 
 #: Without a heartbeat in the URL: the longest, and the shortest that a busy host keeps up with.
 _MOST_HEARTBEAT_S, _LEAST_HEARTBEAT_S = 30, 5
@@ -95,23 +95,28 @@ class Link:
             self._drop()
 
     async def close(self) -> None:
-        """Say goodbye to the server, if it is there."""
+        """Say goodbye to the server; when cancelled, hang up on it. Leaves no socket behind."""
+        connection = self._connection
         if self._keeper is not None:
             self._keeper.cancel()
-        connection = self._connection
-        if connection is None:
+            await asyncio.wait([self._keeper])
+        if connection is None or connection.is_closed:
             return
         gone = asyncio.Event()
         connection.add_on_close_callback(lambda *_: gone.set())
-        if self._drop():
+        try:
+            if connection.is_open:
+                connection.close()
             await gone.wait()
+        finally:
+            if not gone.is_set():
+                connection.hang_up()
+                await gone.wait()
 
-    def _drop(self) -> bool:
+    def _drop(self) -> None:
         connection, self._connection = self._connection, None
-        if connection is None or not connection.is_open:
-            return False
-        connection.close()
-        return True
+        if connection is not None and connection.is_open:
+            connection.close()
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
