@@ -19,6 +19,8 @@ _MAX_BATCH = 1000
 #: Results of one message; a large one still travels alone.
 _MAX_BODY_BYTES = 4 * 1024 * 1024
 _CALL_S = 30.0
+#: Seconds that a finished job waits for others: one call settles all that end within them.
+_LINGER_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,10 @@ class Settler:
 
     def _next_batch(self) -> list[Ending | None]:
         batch = [self._endings.get()]
+        until = time.monotonic() + _LINGER_S
         while len(batch) < _MAX_BATCH and batch[-1] is not None:
             try:
-                batch.append(self._endings.get_nowait())
+                batch.append(self._endings.get(timeout=max(0.0, until - time.monotonic())))
             except queue.Empty:
                 break
         return batch
