@@ -1,0 +1,199 @@
+"""The collector's HTTP API over a real socket: tokens, errors, limits, tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+
+from queue_runner.client.http import HttpRecords
+from queue_runner.collector.database import Database
+from queue_runner.collector.http import HttpServer, make_app
+from queue_runner.collector.metrics import Metrics
+from queue_runner.collector.routes import ROUTES, Api
+from queue_runner.collector.service import Counters
+from queue_runner.errors import CollectorRefused, CollectorUnavailable, NotFound
+from queue_runner.model import Result, State, StudyRecord
+
+STUDY = "s-0123456789"
+TOKEN = "a-token-of-the-test"
+
+
+def result(index: int, value: float = 1.5) -> Result:
+    return Result(
+        f"{STUDY}.{index:07}", STUDY, index, 1, State.SUCCEEDED, True, {"x": index}, {"y": value}
+    )
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = Database(f"sqlite:///{tmp_path}/c.sqlite")
+    record = StudyRecord(STUDY, "s", "command", 2500, ("x",), {"study": "s"}, None, "q", 1.0)
+    opened.apply([record, *(result(index) for index in range(2500))])
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def url(database: Database) -> Iterator[str]:
+    def tell(request: object) -> None:
+        database.apply([request])  # type: ignore[list-item]
+
+    app = make_app(Api(database, tell), Metrics(database, Counters()), TOKEN)
+    server = HttpServer(app, "127.0.0.1", 0)
+    server.start()
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture
+def http(url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, headers={"authorization": f"Bearer {TOKEN}"}) as client:
+        yield client
+
+
+@pytest.fixture
+def records(url: str) -> Iterator[HttpRecords]:
+    opened = HttpRecords(url, TOKEN)
+    yield opened
+    opened.close()
+
+
+def test_records_over_http_are_those_of_the_database(
+    records: HttpRecords, database: Database
+) -> None:
+    assert records.studies() == database.studies()
+    assert records.status("s") == database.status(STUDY)
+    assert records.study("s") == database.study(STUDY)
+    assert records.results("s", after=9, limit=3) == [result(10), result(11), result(12)]
+    assert records.results("s", states=[State.FAILED]) == []
+    assert records.arrivals(STUDY, cursor=2498) == ([result(2498), result(2499)], 2500)
+    assert records.result(f"{STUDY}.0000007") == result(7)
+    assert records.attempts(f"{STUDY}.0000007") == [result(7)]
+    assert records.workers() == []
+
+
+def test_what_is_not_there(records: HttpRecords) -> None:
+    with pytest.raises(NotFound, match="no study 'nosuch'"):
+        records.status("nosuch")
+    with pytest.raises(NotFound, match="no result of a job"):
+        records.result("nosuch.0000001")
+    with pytest.raises(NotFound):
+        records.result("a/../b")
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/openapi.json", "/v1/studies", "/v1/workers"])
+@pytest.mark.parametrize("header", [None, "Bearer wrong", f"Basic {TOKEN}", TOKEN, "Bearer"])
+def test_nothing_without_the_token(url: str, path: str, header: str | None) -> None:
+    headers = {} if header is None else {"authorization": header}
+    answer = httpx.get(url + path, headers=headers)
+    assert answer.status_code == 401
+    assert answer.json()["error"]["code"] == "unauthorized"
+    assert STUDY not in answer.text
+
+
+def test_health_needs_no_token(url: str) -> None:
+    assert httpx.get(f"{url}/healthz").json()["status"] == "ok"
+
+
+def test_a_wrong_token_and_no_collector_are_told_apart(url: str) -> None:
+    with closing(HttpRecords(url, "wrong")) as wrong:
+        with pytest.raises(CollectorRefused, match="QUEUE_RUNNER_TOKEN_FILE"):
+            wrong.studies()
+    with closing(HttpRecords("http://127.0.0.1:9", None)) as nowhere:
+        with pytest.raises(CollectorUnavailable, match="no collector answers at http://127"):
+            nowhere.studies()
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/v1/studies/s/results?limit=0", "limit='0': expected a whole number from 1"),
+        ("/v1/studies/s/results?limit=99999", "limit=99999: expected at most 10000"),
+        ("/v1/studies/s/results?after=x", "after='x': expected a whole number"),
+        ("/v1/studies/s/results?state=lost", "state='lost': expected succeeded"),
+        ("/v1/studies/s/results?format=xml", "format='xml': expected json, csv or ndjson"),
+        ("/v1/studies/s/results?offset=3", "unknown parameter 'offset'; known here: limit"),
+        ("/v1/studies?x=1", "unknown parameter 'x'; known here: none"),
+    ],
+)
+def test_bad_parameters(http: httpx.Client, path: str, message: str) -> None:
+    answer = http.get(path)
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b'{"jobs": 3}', b'{"jobs": [3]}', b'{"all": true}', b"[" * 100_000]
+)
+def test_bad_bodies(http: httpx.Client, body: bytes) -> None:
+    answer = http.post("/v1/studies/s/cancel", content=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"]
+
+
+def test_a_body_has_a_limit(http: httpx.Client) -> None:
+    answer = http.post("/v1/studies/s/cancel", content=b" " * 2_000_000)
+    assert answer.status_code == 400
+    assert "1024 KiB" in answer.json()["error"]["message"]
+
+
+def test_unknown_paths_and_methods(http: httpx.Client) -> None:
+    assert http.get("/nosuch").status_code == 404
+    assert http.get("/v1/studies/s/cancel").status_code == 405
+    assert "/openapi.json" in http.get("/nosuch").json()["error"]["message"]
+
+
+def test_tables_stream_all_rows(http: httpx.Client) -> None:
+    table = http.get("/v1/studies/s/results", params={"format": "csv"})
+    rows = list(csv.DictReader(io.StringIO(table.text)))
+    assert len(rows) == 2500
+    assert rows[7]["x"] == "7"
+    assert rows[7]["y"] == "1.5"
+    lines = http.get("/v1/studies/s/results", params={"format": "ndjson"}).text.splitlines()
+    assert json.loads(lines[2499])["x"] == 2499
+
+
+def test_cancel(http: httpx.Client, database: Database) -> None:
+    more = StudyRecord("t-0", "t", "command", 3, (), {}, None, "q", 2.0)
+    database.apply([more])
+    answer = http.post("/v1/studies/t/cancel", json={"jobs": ["t-0.0000001"]})
+    assert answer.json() == {"study": "t-0", "cancelled": 1}
+    assert http.post("/v1/studies/t/cancel").json()["cancelled"] == 2
+
+
+def test_values_that_are_not_finite_survive(records: HttpRecords, database: Database) -> None:
+    more = StudyRecord("t-0", "t", "command", 1, (), {}, None, "q", 2.0)
+    odd = Result(
+        "t-0.0000000",
+        "t-0",
+        0,
+        1,
+        State.SUCCEEDED,
+        True,
+        {},
+        {"inf": float("inf"), "big": 2**63 - 1},
+    )
+    database.apply([more, odd])
+    assert records.result("t-0.0000000") == odd
+
+
+def test_metrics_are_prometheus(http: httpx.Client) -> None:
+    text = http.get("/metrics").text
+    assert 'queue_runner_jobs{state="succeeded"} 2500.0' in text
+    assert re.search(r"^queue_runner_inbox_items_total 0.0$", text, re.MULTILINE)
+
+
+def test_every_route_is_described_and_documented(http: httpx.Client) -> None:
+    paths = http.get("/openapi.json").json()["paths"]
+    documented = (Path(__file__).parents[2] / "docs" / "collector.md").read_text()
+    for route in ROUTES:
+        assert route.method.lower() in paths[route.path]
+        assert f"`{route.method} {route.path}`" in documented
