@@ -104,12 +104,14 @@ def test_health_needs_no_token(url: str) -> None:
 
 
 def test_a_wrong_token_and_no_collector_are_told_apart(url: str) -> None:
-    with closing(HttpRecords(url, "wrong")) as wrong:
-        with pytest.raises(CollectorRefused, match="QUEUE_RUNNER_TOKEN_FILE"):
-            wrong.studies()
-    with closing(HttpRecords("http://127.0.0.1:9", None)) as nowhere:
-        with pytest.raises(CollectorUnavailable, match="no collector answers at http://127"):
-            nowhere.studies()
+    wrong, nowhere = HttpRecords(url, "wrong"), HttpRecords("http://127.0.0.1:9", None)
+    with closing(wrong), pytest.raises(CollectorRefused, match="QUEUE_RUNNER_TOKEN_FILE"):
+        wrong.studies()
+    with (
+        closing(nowhere),
+        pytest.raises(CollectorUnavailable, match="no collector answers at http"),
+    ):
+        nowhere.studies()
 
 
 @pytest.mark.parametrize(
