@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+import signal
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -183,6 +184,8 @@ def _limit_reached(job: Job, outcome: Outcome) -> tuple[str, str] | None:
 
 
 def _how_it_ended(step: Step, outcome: Outcome) -> tuple[str, str]:
+    if outcome.exit_code == -signal.SIGFPE:
+        return Reason.DIVERGED, f"{step.name} was ended by SIGFPE, a floating point exception"
     if outcome.exit_code < 0:
         return Reason.SIGNAL, f"{step.name} was ended by {_signal_name(-outcome.exit_code)}"
     if outcome.exit_code > 128 and _signal_name(outcome.exit_code - 128).startswith("SIG"):
@@ -195,8 +198,6 @@ def _how_it_ended(step: Step, outcome: Outcome) -> tuple[str, str]:
 
 
 def _signal_name(number: int) -> str:
-    import signal
-
     try:
         return signal.Signals(number).name
     except ValueError:

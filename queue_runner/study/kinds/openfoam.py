@@ -86,7 +86,9 @@ class OpenFoamStudy(StudyKind):
     def measure(self, measure: Mapping[str, Any]) -> Mapping[str, Any]:
         if measure.get("openfoam") is not None:
             return measure
+        # nobody asked for these: a job without a solver in it has none
         default = {
+            "optional": True,
             "residuals": True,
             "time": True,
             "execution_time": True,

@@ -31,7 +31,7 @@ def _assign_in(case: Path, file: str, entries: list[tuple[str, Any]], must_exist
             known = set(_keys(foam.as_dict())) if path.exists() else set()
             for entry, value in entries:
                 keys = _resolve(entry, known)
-                if keys is None and must_exist:
+                if keys is None and must_exist and not _may_be_included(entry, known):
                     names = ["/".join(each) for each in known]
                     raise _wrong(f"{file} has no entry {entry!r}{nearest(entry, names)}")
                 keys = keys or tuple(entry.split("/"))
@@ -53,6 +53,14 @@ def _inside(case: Path, file: str, must_exist: bool) -> Path:
         files = [each.relative_to(case).as_posix() for each in case.rglob("*") if each.is_file()]
         raise _wrong(f"there is no file {file!r} in the case{nearest(file, files)}")
     return path
+
+
+def _may_be_included(entry: str, known: set[tuple[str, ...]]) -> bool:
+    """Whether an #include or a $macro may bring the entry in; what is written after it then wins."""
+    parts = tuple(entry.split("/"))
+    return any(
+        keys[-1].startswith(("#", "$")) and keys[:-1] == parts[: len(keys) - 1] for keys in known
+    )
 
 
 def _resolve(entry: str, known: set[tuple[str, ...]]) -> tuple[str, ...] | None:

@@ -22,7 +22,12 @@ _FPE = re.compile(r"sigFpe::sigHandler|Floating point exception(?! trapping)")
 
 
 def read_log(path: Path, asked: dict[str, object]) -> dict[str, Scalar]:
-    """The metrics of a solver's log that are asked for. Raises `JobError` with reason `metrics`."""
+    """The metrics of a solver's log that are asked for; those that it has, where they are `optional`.
+
+    Raises `JobError` with reason `metrics`.
+    """
+    if asked.get("optional") and not path.is_file():
+        return {}
     residuals: dict[str, Scalar] = {}
     time: dict[str, Scalar] = {}
     clock: dict[str, Scalar] = {}
@@ -42,7 +47,7 @@ def read_log(path: Path, asked: dict[str, object]) -> dict[str, Scalar]:
     metrics: dict[str, Scalar] = {}
     for name, values in (("residuals", residuals), ("time", time), ("execution_time", clock)):
         if asked.get(name):
-            if not values:
+            if not values and not asked.get("optional"):
                 raise JobError(Reason.METRICS, f"{path.name} shows no {name.replace('_', ' ')}")
             metrics.update(values)
     return metrics
