@@ -13,13 +13,16 @@ import typer
 
 from queue_runner.cli.app import EXIT_JOBS_FAILED, EXIT_OK, app
 from queue_runner.cli.options import CollectorUrl, Folder, Json, StudyName, TokenFile, print_json
+from queue_runner.errors import NotFound
 
 if TYPE_CHECKING:
     from queue_runner.client.client import StudyHandle
+    from queue_runner.model import Result
     from queue_runner.tables import Row
 
 _RUNS = Path("runs")
 _WATCH_POLL_S = 0.5
+_LOG_LINES = 40
 
 
 class Format(StrEnum):
@@ -167,28 +170,39 @@ def logs(
     attempt: Annotated[
         int | None, typer.Option("--attempt", min=1, help="Which attempt; default: the last.")
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="All that every step wrote, from the store.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """The end of a job's log, and why it failed."""
+    """The end of a job's log, and why it failed; with --full all of its logs."""
     from queue_runner.cli.source import open_client
-    from queue_runner.errors import NotFound
 
     with open_client(folder, collector=collector, token_file=token_file) as client:
-        attempts = client.records.attempts(job)
-    chosen = [result for result in attempts if attempt in (None, result.attempt)]
+        result = _attempt(client.records.attempts(job), job, attempt)
+        if as_json:
+            from queue_runner.wire import to_plain
+
+            print_json(to_plain(result))
+            return
+        typer.echo(f"{job}: attempt {result.attempt} {result.state} on {result.worker}")
+        if result.failure is not None:
+            typer.echo(f"{result.failure.reason}: {result.failure.message}")
+        if result.log_tail and not full:
+            typer.echo(result.log_tail)
+            return
+        kept = list(client.logs(result))
+    for name, text in kept if full else kept[-1:]:
+        typer.echo(f"--- {name}")
+        typer.echo(text if full else "\n".join(text.splitlines()[-_LOG_LINES:]))
+
+
+def _attempt(attempts: list[Result], job: str, number: int | None) -> Result:
+    chosen = [result for result in attempts if number in (None, result.attempt)]
     if not chosen:
         there = ", ".join(str(result.attempt) for result in attempts) or "none"
-        raise NotFound(f"{job} has no attempt {attempt}; there are: {there}")
-    result = chosen[-1]
-    if as_json:
-        from queue_runner.wire import to_plain
-
-        print_json(to_plain(result))
-        return
-    typer.echo(f"{job}: attempt {result.attempt} {result.state} on {result.worker}")
-    if result.failure is not None:
-        typer.echo(f"{result.failure.reason}: {result.failure.message}")
-    typer.echo(result.log_tail)
+        raise NotFound(f"{job} has no attempt {number}; there are: {there}")
+    return chosen[-1]
 
 
 @app.command(

@@ -12,6 +12,7 @@ with Client("redis://localhost") as client:
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator, Sequence
 from types import TracebackType
@@ -137,6 +138,17 @@ class Client:
 
     def result(self, job_id: str) -> Result:
         return self.records.result(job_id)
+
+    def logs(self, result: Result) -> Iterator[tuple[str, str]]:
+        """Name and text of each log that a result's steps wrote, from the store.
+
+        Raises `NotFound` or `StoreUnavailable` where the store that kept them is not reached from here.
+        """
+        for artifact in result.artifacts:
+            if artifact.name.startswith("log."):
+                content = io.BytesIO()
+                self.store.get(artifact.sha256, content)
+                yield artifact.name, content.getvalue().decode("utf-8", "replace")
 
     # -- control ------------------------------------------------------------------------------
 

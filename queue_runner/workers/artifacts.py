@@ -32,7 +32,8 @@ def keep_files(
 
 
 def _chosen(folder: Path, logs: Iterable[str], patterns: Iterable[str]) -> list[Path]:
-    found = {path for log in logs if _has_content(path := folder / log)}
+    written = [path for log in logs if _has_content(path := folder / log)]
+    found: set[Path] = set()
     for pattern in patterns:
         found |= {path for path in _glob(folder, pattern) if _kept(path, folder)}
     if len(found) > MAX_ARTIFACTS:
@@ -41,7 +42,8 @@ def _chosen(folder: Path, logs: Iterable[str], patterns: Iterable[str]) -> list[
             f"`keep` matches {len(found)} files, of which the limit is {MAX_ARTIFACTS};"
             " pack them in the job's last step",
         )
-    return sorted(found)
+    # the logs first, in the order of their steps
+    return [*written, *sorted(found - set(written))]
 
 
 def _glob(folder: Path, pattern: str) -> Iterable[Path]:

@@ -78,7 +78,8 @@ def test_steps_of_ones_own_and_two_ranks(system: System) -> None:
     section = "  steps: [blockMesh, [checkMesh, -constant], icoFoam]\n  ranks: 2\n"
     (row,) = rows(system, HEAD + section + "keep: ['log.*', '0.5/*']\n")
     assert row["last_time"] == 0.5
-    assert "Mesh OK" in system.ok("logs", row["job"]) or row["state"] == "succeeded"
+    assert "Mesh OK" in system.ok("logs", row["job"], "--full")
+    assert "End" in system.ok("logs", row["job"])
 
 
 @pytest.mark.parametrize(
