@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from queue_runner.model import Result, Scalar
 
@@ -29,12 +29,17 @@ def flatten(result: Result, parameters: Sequence[str]) -> Row:
     row["reason"] = result.failure.reason if result.failure is not None else None
     row["attempt"] = result.attempt
     for name, value in result.metrics.items():
-        column = _free(name)
-        row[f"{column}_measured" if column in row else column] = value
+        row[metric_column(name, row)] = value
     row["wall_s"] = round(max(0.0, result.finished_at - result.started_at), 6)
     row["worker"] = result.worker
     row["job"] = result.job_id
     return row
+
+
+def metric_column(name: str, taken: Container[str]) -> str:
+    """The column of a metric; `taken` are those of the parameters."""
+    column = _free(name)
+    return f"{column}_measured" if column in taken else column
 
 
 def _free(name: str) -> str:

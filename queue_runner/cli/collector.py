@@ -10,7 +10,7 @@ from pathlib import Path
 
 from queue_runner.brokers.registry import connect
 from queue_runner.cli.app import EXIT_OK
-from queue_runner.client.config import Config, data_home
+from queue_runner.client.config import OWN_TOKEN, Config, data_home
 from queue_runner.collector.database import Database
 from queue_runner.collector.http import HttpServer, make_app
 from queue_runner.collector.metrics import Metrics
@@ -72,7 +72,7 @@ def _own_token(database: str | None) -> str:
     """The token in a file that only this user can read, made at the first start."""
     beside = database is not None and "://" not in database
     folder = Path(str(database)).absolute().parent if beside else data_home()
-    path = folder / "collector.token"
+    path = folder / OWN_TOKEN
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

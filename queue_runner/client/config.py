@@ -20,6 +20,8 @@ from queue_runner.errors import FixThis
 
 DEFAULT_BROKER = "zmq+tcp://127.0.0.1:5670"
 DEFAULT_COLLECTOR = "http://127.0.0.1:8787"
+#: File in `data_home` with the token of a collector that was given none.
+OWN_TOKEN = "collector.token"
 NAMES = ("broker", "collector", "store", "token")
 
 
@@ -53,9 +55,19 @@ def load_config(**arguments: str | None) -> Config:
         broker=values.get("broker", DEFAULT_BROKER),
         collector=values.get("collector", DEFAULT_COLLECTOR),
         store=values.get("store", (data_home() / "store").as_uri()),
-        token=values.get("token"),
+        token=values.get("token") or _own_token(origins),
         given=origins,
     )
+
+
+def _own_token(given: Mapping[str, str]) -> str | None:
+    """The token that a collector of this user's made on this machine, where no other is meant."""
+    if "collector" in given:
+        return None
+    try:
+        return (data_home() / OWN_TOKEN).read_text().strip() or None
+    except OSError:
+        return None
 
 
 def _sources(arguments: Mapping[str, str | None]) -> list[tuple[str, Mapping[str, Any]]]:

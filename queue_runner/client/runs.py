@@ -22,7 +22,7 @@ from queue_runner.client.folder import RunFolder, RunsFolder
 from queue_runner.client.plots import choose_axes, draw
 from queue_runner.errors import FixThis, MissingTool, NotFound, StudyError
 from queue_runner.model import StudyRecord, StudyStatus
-from queue_runner.tables import csv_lines
+from queue_runner.tables import csv_lines, metric_column
 from queue_runner.workers.daemon import WorkerSettings
 
 if TYPE_CHECKING:
@@ -172,10 +172,11 @@ def write_outputs(handle: StudyHandle, run: RunFolder) -> list[Path]:
 
 
 def metric_names(handle: StudyHandle) -> list[str]:
-    """Names of what was measured, in the order they first appear."""
+    """Columns of what was measured, in the order they first appear."""
+    parameters = handle.record().parameters
     names: dict[str, None] = {}
     for result in handle.results():
-        names.update(dict.fromkeys(result.metrics))
+        names.update((metric_column(name, parameters), None) for name in result.metrics)
     return list(names)
 
 

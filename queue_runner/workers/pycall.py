@@ -110,6 +110,7 @@ def _call(request: Mapping[str, Any], folder: Path) -> int:
             print(end.code, file=sys.stderr)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:  # noqa: BLE001 - whatever a user's function raises is the job's failure
+        sys.stdout.flush()  # what was printed before belongs above the trace
         traceback.print_exc()
         return 1
     return 0

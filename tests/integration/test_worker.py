@@ -215,7 +215,9 @@ PYTHON = """
 import os, sys, subprocess, numpy
 def good(x, y=1): print("x is", x); return {"sum": x + y, "array": numpy.float64(2.5)}
 def number(): return 3
-def bad(): raise RuntimeError("it broke")
+def bad():
+    print("before")
+    raise RuntimeError("it broke")
 def leave(): os._exit(3)
 def end(): sys.exit(4)
 def crash(): os.kill(os.getpid(), 11)
