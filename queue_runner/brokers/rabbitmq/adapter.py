@@ -153,12 +153,14 @@ class RabbitBroker(Broker):
     async def _persist(self, work: Callable[[], Awaitable[T]], timeout_s: float, what: str) -> T:
         """Do `work`, again and again while connections are lost, until the deadline."""
         pause_s = 0.01
+        last = "no answer; the server is overloaded or cut off"
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
                     try:
                         return await work()
                     except Lost as error:
+                        last = str(error)
                         refused = refusal(what, error) if error.code == 403 else None
                         if refused is not None:
                             raise refused from error
@@ -167,5 +169,5 @@ class RabbitBroker(Broker):
         except TimeoutError:
             raise BrokerUnavailable(
                 f"{self._address.shown} did not {what} within {timeout_s:g} s:"
-                f" {self._machine.trouble()}"
+                f" {self._machine.trouble() or last}"
             ) from None

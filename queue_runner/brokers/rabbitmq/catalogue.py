@@ -20,7 +20,7 @@ from queue_runner.brokers.rabbitmq.bell import Bell
 from queue_runner.brokers.rabbitmq.chan import Chan, properties
 from queue_runner.brokers.rabbitmq.envelope import Letter, new_id
 from queue_runner.brokers.rabbitmq.io_thread import IoThread
-from queue_runner.brokers.rabbitmq.link import Link
+from queue_runner.brokers.rabbitmq.link import Link, version_of
 from queue_runner.brokers.rabbitmq.lost import Lost, saying_no
 from queue_runner.brokers.rabbitmq.publisher import Publisher
 from queue_runner.brokers.rabbitmq.topology import LINGER_MS, STREAM_ARGUMENTS, Lane, Names
@@ -31,6 +31,12 @@ logger = logging.getLogger(__name__)
 #: A record that was counted comes out of the stream at once. One that has not come after so long was
 #: lost between the two when its publisher died, and no message was sent to what it would have named.
 _PATIENCE_S = 2.0
+
+#: Before 4.0 a server that is killed in the half second after it made a queue forgets the queue with all
+#: that it confirmed for it: the name is written to disk only then. Nothing is sent to a queue so young.
+#: https://github.com/rabbitmq/ra/pull/443
+_FLUSH_S = 1.0
+_FLUSHES_AT_ONCE = (4, 0)
 
 #: A delay queue is declared again when it was last so long ago, so that it outlives its messages.
 _REDECLARE_S = LINGER_MS / 1000 / 10
@@ -70,18 +76,25 @@ class Catalogue:
             self._missing = count - self._seen
             logger.warning("%d records of %s are missing", self._missing, self._names.lanes)
 
-    async def ensure(self, wanted: Iterable[tuple[Lane, int]]) -> None:
-        """Have a queue for each (lane, delay in ms; 0: none) and everybody know of it."""
+    async def ensure(self, wanted: Iterable[tuple[Lane, int]], remade: bool = False) -> None:
+        """Have a queue for each (lane, delay in ms; 0: none) and everybody know of it.
+
+        `remade`: they were known, and are gone.
+        """
         pairs = dict.fromkeys(wanted)
         if not self._outdated(pairs):
             return
         async with self._declaring:
             missing = self._outdated(pairs)
             await self.refresh()
+            unknown = [pair for pair in missing if not self._knows(*pair)]
+            remade = remade or await self._has_expired(missing)
             async with self._link.visit() as chan:
                 for lane, delay_ms in missing:
                     await self._declare(chan, lane, delay_ms)
-            await self._record([pair for pair in missing if not self._knows(*pair)])
+            if unknown or remade:
+                await self._on_disk()
+            await self._record(unknown)
             now = asyncio.get_running_loop().time()
             self._declared.update((pair, now) for pair in missing)
 
@@ -90,7 +103,7 @@ class Catalogue:
         pairs = [(letter.lane, letter.delay_ms) for letter in unroutable if letter.lane is not None]
         for pair in pairs:
             self._declared.pop(pair, None)
-        await self.ensure(pairs)
+        await self.ensure(pairs, remade=True)
 
     async def declare_lane(self, chan: Chan, lane: Lane) -> None:
         """A lane's queue, and the one for its dead letters. Raises `BrokerRefused`."""
@@ -118,6 +131,20 @@ class Catalogue:
             name = self._names.delay(lane, delay_ms)
             with saying_no(f"declare {name!r}"):
                 await chan.declare(name, self._names.side_arguments(lane, delay_ms))
+
+    async def _has_expired(self, pairs: Iterable[tuple[Lane, int]]) -> bool:
+        """Whether a delay queue that was there once is not any more."""
+        for lane, delay_ms in pairs:
+            if delay_ms and self._knows(lane, delay_ms):
+                async with self._link.visit() as chan:
+                    if await chan.ready_or_none(self._names.delay(lane, delay_ms)) is None:
+                        return True
+        return False
+
+    async def _on_disk(self) -> None:
+        connection = await self._link.up()
+        if version_of(connection.server_properties) < _FLUSHES_AT_ONCE:
+            await asyncio.sleep(_FLUSH_S)
 
     async def _record(self, pairs: Sequence[tuple[Lane, int]]) -> None:
         bodies = [_record(lane, delay_ms) for lane, delay_ms in pairs]

@@ -109,6 +109,15 @@ class Chan:
         answer = await self._call("queue_declare", queue, passive=True)
         return int(answer.method.message_count)
 
+    async def ready_or_none(self, queue: str) -> int | None:
+        """None, and the channel is closed, where there is no such queue."""
+        try:
+            return await self.ready(queue)
+        except Lost as error:
+            if error.code == 404 and "down" not in str(error):
+                return None
+            raise
+
     async def get(self, queue: str) -> tuple[Any, Any, bytes] | None:
         """One message, or None where there is none. `Lost` with code 404 where there is no such queue."""
         async with self._turn:

@@ -66,7 +66,7 @@ def dead_properties(lane: Lane, attempt: int, reason: str) -> Any:
     )
 
 
-def attempt_of(headers: Mapping[str, object] | None) -> int:
+def attempt_of(headers: Mapping[str, object] | None, redelivered: bool) -> int:
     """The attempt that a delivery with these headers is.
 
     A quorum queue counts how often it handed a message out before. 4.3 counts in `x-delivery-count`
@@ -75,7 +75,8 @@ def attempt_of(headers: Mapping[str, object] | None) -> int:
     """
     known = headers or {}
     before = known.get("x-acquired-count", known.get("x-delivery-count"))
-    return _number(known.get(_ATTEMPT), 1) + _number(before, 0)
+    # a message that was dead-lettered brings the count of the queue it was in before
+    return _number(known.get(_ATTEMPT), 1) + (_number(before, 1) if redelivered else 0)
 
 
 def dead_letter(queue: str, props: Any, body: bytes, routing_key: str) -> DeadLetter:

@@ -42,7 +42,7 @@ class Link:
     """
 
     def __init__(self, io: IoThread, address: Address, role: str) -> None:
-        self.trouble = "not connected yet"
+        self.trouble: str | None = "not connected yet"
         self.blocked: str | None = None
         self._io = io
         self._address = address
@@ -188,6 +188,7 @@ class Link:
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
         self._connection, self._refused, self.blocked = connection, False, None
+        self.trouble = None
         for waiting in self._waiting:
             fulfil(waiting, connection)
         try:

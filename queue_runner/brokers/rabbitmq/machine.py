@@ -87,8 +87,8 @@ class Machine:
         async with self.incoming.visit():
             return connection.server_properties
 
-    def trouble(self) -> str:
-        """Why something has not been done by its deadline."""
+    def trouble(self) -> str | None:
+        """Why something has not been done by its deadline, where that is known."""
         if self.outgoing.blocked:
             return (
                 f"it takes no messages ({self.outgoing.blocked}). Free memory or disk on the server,"
@@ -97,7 +97,7 @@ class Machine:
         for link in (self.incoming, self.outgoing):
             if link.trouble:
                 return link.trouble
-        return self.publisher.trouble or "no answer; the server is overloaded or cut off"
+        return self.publisher.trouble
 
     async def close(self) -> None:
         for subscription in self.subscriptions:

@@ -9,7 +9,6 @@ from queue_runner.brokers.rabbitmq.catalogue import Catalogue
 from queue_runner.brokers.rabbitmq.chan import Chan
 from queue_runner.brokers.rabbitmq.leasing import together
 from queue_runner.brokers.rabbitmq.link import Link
-from queue_runner.brokers.rabbitmq.lost import Lost
 from queue_runner.brokers.rabbitmq.topology import Names
 
 #: A request about one queue, answered with a number of messages.
@@ -50,9 +49,5 @@ class Stock:
 
     async def _ask(self, request: _Request, queue: str) -> int:
         async with self._link.visit() as chan:
-            try:
-                return await request(chan, queue)
-            except Lost as error:
-                if error.code == 404:
-                    return 0  # an unused delay queue has gone
-                raise
+            # an unused delay queue may have gone
+            return 0 if await chan.ready_or_none(queue) is None else await request(chan, queue)

@@ -51,12 +51,12 @@ class Claim:
         "tap",
     )
 
-    def __init__(self, tap: Tap, tag: int, props: Any, body: bytes) -> None:
+    def __init__(self, tap: Tap, method: Any, props: Any, body: bytes) -> None:
         self.tap = tap
-        self.tag = tag
+        self.tag: int = method.delivery_tag
         self.lane = tap.lane
         self.body = body
-        self.attempt = attempt_of(props.headers)
+        self.attempt = attempt_of(props.headers, method.redelivered)
         self.message_id: str | None = props.message_id
         self.state = State.SPARE
         self.since = asyncio.get_running_loop().time()
@@ -149,7 +149,7 @@ class Tap:
             self.unsettled.pop(tag).state = State.OVER
 
     def _on_delivery(self, method: Any, props: Any, body: bytes) -> None:
-        claim = Claim(self, method.delivery_tag, props, body)
+        claim = Claim(self, method, props, body)
         self.unsettled[claim.tag] = claim
         self._sinks.get(method.consumer_tag, self._spill)(claim)
 
