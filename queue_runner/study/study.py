@@ -185,13 +185,20 @@ class Study:
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
     def record(self, bundle: str | None, submitted_at: float) -> StudyRecord:
-        """What the collector keeps: enough to make any job again. Raises `StudyError` (too large)."""
+        """What the collector keeps: enough to make any job again.
+
+        Raises `StudyError` for a study that is too large, or has no job at all.
+        """
         size = len(json.dumps(self._document, default=str))
         if size > _MAX_RECORD_BYTES:
             raise StudyError(
                 f"study {self.name}: its definition takes {size / 1024**2:.0f} MiB, of which the limit is"
                 f" {_MAX_RECORD_BYTES // 1024**2}. Split `points` into several studies, or describe"
                 " them with ranges or samples."
+            )
+        if not self.total:
+            raise StudyError(
+                f"study {self.name}: there is no job in it: no point satisfies `where`"
             )
         return StudyRecord(
             id=self.id(bundle),

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from queue_runner.errors import StudyError
@@ -148,6 +148,7 @@ def test_jobs_are_numbered_and_made_again_one_by_one(parameters: dict[str, list[
     space = study(parameters, where=[f"{name} != 2" for name in parameters])
     jobs = list(space.jobs(None))
     assert [job.index for job in jobs] == list(range(space.total))
+    assume(jobs)
     assert len({job.id for job in jobs}) == space.total
     rebuilt = Study.from_spec(space.record(None, 0.0).spec)
     assert [rebuilt.job(job.index, None) for job in jobs[:3]] == jobs[:3]
@@ -171,3 +172,10 @@ def test_ids_depend_on_what_decides_results_only() -> None:
         study({"a": [1]}, command={"run": ["./y"]}),
     ]
     assert len({each.id(None) for each in [base, *different]} | {base.id("0" * 64)}) == 6
+
+
+def test_a_study_without_a_job_is_not_submitted() -> None:
+    empty = study({"x": [1]}, where=["x > 1"])
+    assert empty.check().warnings[-1] == "no point satisfies `where`"
+    with pytest.raises(StudyError, match="there is no job in it"):
+        empty.record(None, 0.0)
