@@ -28,6 +28,12 @@ _PATIENCE_S = 2.0
 Fetched = tuple[DeadLetter, int]
 
 
+def _age(letter: DeadLetter) -> tuple[float, str, int]:
+    # within a millisecond by the number that its sender gave it
+    sender, _, number = letter.id.rpartition("-")
+    return letter.at, sender, int(number) if number.isdecimal() else 0
+
+
 class DeadLetters:
     """They are read by taking them out, unacknowledged; the end of the channel puts them back in place."""
 
@@ -42,7 +48,8 @@ class DeadLetters:
             async for page in self._pages(chan, queue, limit):
                 found += [letter for letter, _ in page]
             await chan.close()  # back in place before anybody looks again
-        return found
+        # what was looked at before comes back in the order in which the server returned it
+        return sorted(found, key=_age)
 
     async def replay(self, queue: str, ids: Collection[str] | None) -> int:
         """Of those that are dead now; one that dies again meanwhile stays dead."""
