@@ -1,9 +1,9 @@
 """Drawing messages from the lanes: what a `lease` call asks for, and no more.
 
 RabbitMQ pushes; we pull. A consumer is open only while a `lease` call is, with a prefetch of what the
-call can still take. With several lanes to draw from, the server is first asked how much each holds,
-and the call's limit and room are allotted in the order of the contract; with one, or when all are
-empty, consumers wait. See docs/decisions/rabbitmq-delivery.md.
+call can still take. The server is first asked how much each lane holds, and the call's limit and room
+are allotted in the order of the contract; when all are empty, a consumer on each waits for the first
+message. See docs/decisions/rabbitmq-delivery.md.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ from queue_runner.brokers.rabbitmq.want import Want
 from queue_runner.errors import BrokerRefused
 
 T = TypeVar("T")
+
+#: What the server has counted comes within so many seconds of the message before it, unless another
+#: consumer got it.
+_QUIET_S = 0.1
 
 
 class _Call:
@@ -49,6 +53,15 @@ class _Draw:
         else:
             self.claims.append(claim)
             self._bell.ring()
+
+    async def fill(self, count: int) -> None:
+        """Wait for so many, or until no more come."""
+        while (had := len(self.claims)) < count:
+            try:
+                async with asyncio.timeout(_QUIET_S):
+                    await self._bell.wait_for(lambda had=had: len(self.claims) > had)  # type: ignore[misc]
+            except TimeoutError:
+                return
 
     def finish(self, want: Want) -> list[Claim]:
         """Those that fit, in order."""
@@ -118,11 +131,23 @@ class Leasing:
                     return []
 
     async def _try(self, call: _Call, lanes: Sequence[Lane], edition: int) -> list[Claim]:
-        if len(lanes) > 1 or self._spares.any(lanes):
-            claims = await self._sweep(call.want, lanes)
-            if claims or call.expired:
-                return claims
-        return await self._watch(call, lanes, edition)
+        claims = await self._sweep(call.want, lanes)
+        if claims or call.expired:
+            return claims
+        return await self._fill(call.want, lanes, await self._watch(call, lanes, edition))
+
+    async def _fill(self, want: Want, lanes: Sequence[Lane], claims: list[Claim]) -> list[Claim]:
+        """What came first, and what is there by now."""
+        rest = want.less([claim.lane for claim in claims])
+        if not claims or rest is None:
+            return claims
+        try:
+            more = await self._sweep(rest, [lane for lane in lanes if rest.fits(lane)])
+        except BaseException:
+            for claim in claims:
+                self._spares.put(claim)
+            raise
+        return sorted([*claims, *more], key=lambda claim: want.order(claim.lane))
 
     def _lanes(self, want: Want) -> list[Lane]:
         known = [lane for queue in want.queues for lane in self._catalogue.lanes[queue]]
@@ -137,19 +162,20 @@ class Leasing:
         }
         shares = want.allot(lanes, there)
         draw = _Draw(self._spares, self._bell)
+        expected = sum(shares.values())
         for claim in self._spares.take(shares):
             draw.take(claim)
             shares[claim.lane] -= 1
         consumers = await self._open(taps, shares, draw)
+        await draw.fill(expected)
         return await self._close(want, draw, consumers)
 
     async def _watch(self, call: _Call, lanes: Sequence[Lane], edition: int) -> list[Claim]:
         """Wait for the first that comes, or for news of further lanes."""
         taps = await together(self._taps.on(lane) for lane in lanes)
-        # with several lanes one each, or most of what comes at once could not be kept
+        # one each: a consumer that has all it may have gets nothing more while it is being closed, and
+        # what a server sends to a closed consumer it counts as an attempt
         shares = dict.fromkeys(lanes, 1)
-        if len(lanes) == 1:
-            shares = call.want.allot(lanes, dict.fromkeys(lanes, call.want.limit))
         draw = _Draw(self._spares, self._bell)
         consumers = await self._open(taps, shares, draw)
         await self._bell.wait_for(

@@ -89,6 +89,7 @@ class Tap:
         self._sinks: dict[str, Sink] = {}
         self._tags = itertools.count(1)
         self._alone = asyncio.Lock()
+        self._prefetch = 0
         chan.take_with(self._on_delivery)
         chan.on_lost.append(self._on_lost)
 
@@ -104,7 +105,7 @@ class Tap:
         name = f"tap{next(self._tags)}"
         self._sinks[name] = sink
         async with self._alone:  # the prefetch is that of the next consumer of the channel
-            await self._chan.qos(min(prefetch, _MOST_PREFETCH))
+            await self._limit(min(prefetch, _MOST_PREFETCH))
             with saying_no(f"read from {self.queue!r}"):
                 await self._chan.consume(self.queue, name)
         return name
@@ -117,7 +118,12 @@ class Tap:
     async def fence(self) -> None:
         """Wait until the server has taken in all that was sent on this channel before."""
         async with self._alone:
-            await self._chan.qos(1)
+            await self._chan.qos(self._prefetch)
+
+    async def _limit(self, prefetch: int) -> None:
+        if prefetch != self._prefetch:
+            self._prefetch = prefetch
+            await self._chan.qos(prefetch)
 
     def acknowledge(self, claims: Iterable[Claim]) -> None:
         """Tell the server that these are done with. Raises `Lost`."""
