@@ -54,12 +54,15 @@ class Holding:
 
     async def _swap(self, lane: Lane, claims: Sequence[Claim]) -> None:
         """One try; what fails is tried again at the next look."""
+        letters: list[Letter] = []
         try:
             async with asyncio.timeout(self._hold_s / 2):
                 tap = await self._taps.holding(lane, self._arrived)
                 letters = [self._copy(tap, claim) for claim in claims]
                 await self._publisher.send(letters, _missing)
         except (Lost, TimeoutError, BrokerRefused) as error:
+            for letter in letters:  # a copy that comes after all is thrown away
+                self._awaited.pop(letter.properties.message_id, None)
             logger.warning(
                 "%d deliveries of %s could not be renewed on the server, which takes them back when"
                 " its consumer_timeout is over: %s",

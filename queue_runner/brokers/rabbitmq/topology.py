@@ -30,8 +30,8 @@ LINGER_MS = 3_600_000
 #: then its holder, who was waiting for it, has got it.
 HELD_MS = 10_000
 
-#: RabbitMQ's timers end at 2**32 - 1 ms.
-MAX_DELAY_S = (2**32 - 1 - LINGER_MS) / 1000
+#: RabbitMQ's timers end at 2**32 - 1 ms; this, rounded up, and `LINGER_MS` stay below it.
+MAX_DELAY_S = 4_200_000.0
 
 
 @dataclass(frozen=True, slots=True)
