@@ -262,7 +262,7 @@ def test_a_queue_deleted_by_hand_is_made_again(node: Node, url: str, broker: Bro
     assert [d.body for d in broker.lease(["q"], 1, PATIENCE_S)] == [b"new"]
 
 
-def test_a_surplus_goes_back_without_counting(url: str, broker: Broker) -> None:
+def test_a_surplus_goes_back_and_counts_once_at_most(url: str, broker: Broker) -> None:
     for priority in (0, 1):
         broker.publish([Message("q", b"first", priority=priority)])
     assert broker.settle(done=broker.lease(["q"], 2, PATIENCE_S)) == []
@@ -276,7 +276,9 @@ def test_a_surplus_goes_back_without_counting(url: str, broker: Broker) -> None:
             rest = 3
             while rest:
                 found = other.lease(["q"], rest, PATIENCE_S)
-                assert {delivery.attempt for delivery in found} == {1}
+                # when two lanes answer a waiting call at once, the server may have counted one of
+                # them before its consumer was closed: an attempt is an upper bound
+                assert {delivery.attempt for delivery in found} <= {1, 2}
                 assert other.settle(done=found) == []
                 rest -= len(found)
 
