@@ -10,8 +10,6 @@ from typing import Any
 from queue_runner.errors import MissingTool
 
 METHODS = ("random", "latin-hypercube", "sobol")
-#: scipy's Sobol sequences have so many dimensions (Joe and Kuo's direction numbers).
-MAX_SOBOL_DIMENSIONS = 21201
 
 
 def draw(method: str, dimensions: int, count: int, seed: int) -> Sequence[Sequence[float]]:

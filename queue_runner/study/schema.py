@@ -11,7 +11,6 @@ from queue_runner.model import MAX_PRIORITY
 from queue_runner.plugins import nearest
 from queue_runner.study.parameters import is_scalar
 from queue_runner.study.problems import Path, Problems, short
-from queue_runner.study.sampling import METHODS
 from queue_runner.study.units import parse_bytes, parse_seconds
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
@@ -173,8 +172,6 @@ class StudyModel(Strict):
     priority: int = Field(default=0, ge=0, le=MAX_PRIORITY)
 
 
-FIELDS = tuple(StudyModel.model_fields)
-
 _EXPECTED = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -257,6 +254,3 @@ def _model_in(annotation: Any) -> Any:
         return annotation
     inside = [_model_in(part) for part in getattr(annotation, "__args__", ())]
     return next((model for model in inside if model is not None), None)
-
-
-assert set(METHODS) == {"random", "latin-hypercube", "sobol"}

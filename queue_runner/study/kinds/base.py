@@ -62,8 +62,6 @@ class StudyKind(ABC):
 
     #: Model of the kind's section; derive it from `queue_runner.study.schema.Strict`.
     Section: ClassVar[type[BaseModel]]
-    #: Whether results depend on every parameter even where the section names none.
-    takes_all_parameters: ClassVar[bool] = False
 
     def template(self, section: Any, place: Place) -> Template | None:
         """The folder to send with the jobs. Raises `ValueError`: (text) for one that is not there."""
