@@ -1,6 +1,6 @@
 # What one types; the work is in scripts/. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help servers venv demo test test-unit test-contract test-integration lint check clean
+.PHONY: help venv demo images test test-unit test-contract test-integration lint check clean
 BIN := .venv/bin
 STAMP := .venv/.dev
 PYTEST := $(BIN)/pytest
@@ -22,22 +22,20 @@ demo: .venv/.demo  ## an OpenFOAM sweep, from nothing to a table and a plot
 	@scripts/get-openfoam
 	@$(BIN)/queue-runner run examples/cavity/study.yaml
 
-servers:
-	@scripts/apt-install "servers for the tests" redis-server rabbitmq-server postgresql
+images: venv  ## the container images, in the engine that answers, else in one of our own
+	@scripts/images
 
-test: venv servers  ## all tests, with all they need
-	@scripts/get-openfoam
-	@QUEUE_RUNNER_TESTS_REQUIRE=all $(PYTEST) tests
+test: venv  ## all tests, with all they need
+	@scripts/with-servers $(PYTEST) tests
 
 test-unit: venv  ## tests without any server
 	@$(PYTEST) tests/unit
 
-test-contract: venv servers  ## the broker contract against real servers
-	@QUEUE_RUNNER_TESTS_REQUIRE=all $(PYTEST) tests/contract
+test-contract: venv  ## the broker contract against real servers
+	@scripts/with-servers $(PYTEST) tests/contract
 
-test-integration: venv servers  ## whole programs and real servers
-	@scripts/get-openfoam
-	@QUEUE_RUNNER_TESTS_REQUIRE=all $(PYTEST) tests/integration
+test-integration: venv  ## whole programs and real servers
+	@scripts/with-servers $(PYTEST) tests/integration
 
 lint: venv  ## ruff, mypy --strict, import arrows
 	@$(BIN)/ruff check

@@ -4,11 +4,13 @@
     ├── TryLater                 nothing is wrong with the request; the other side is not there (now)
     │   ├── BrokerUnavailable
     │   ├── CollectorUnavailable
-    │   └── StoreUnavailable
+    │   ├── StoreUnavailable
+    │   └── EngineUnavailable
     ├── FixThis                  the caller has to change something first
     │   ├── StudyError           a study file or Study object is wrong: file, line, field
     │   ├── BrokerRefused        credentials, rights or a dangerous server setting
     │   ├── CollectorRefused     a wrong or missing token, or a request it does not accept
+    │   ├── EngineRefused        no permission to use the Docker engine
     │   ├── UnknownScheme        no adapter is installed for that URL
     │   ├── Unsupported          the adapter declared that it cannot do this
     │   ├── NotFound             no such study, job, artifact
@@ -43,6 +45,10 @@ class StoreUnavailable(TryLater):
     """The store did not answer, or its disk is full."""
 
 
+class EngineUnavailable(TryLater):
+    """No Docker engine answered."""
+
+
 class FixThis(QueueRunnerError):
     """The caller has to change something before trying again."""
 
@@ -57,6 +63,10 @@ class BrokerRefused(FixThis):
 
 class CollectorRefused(FixThis):
     """The collector answered and said no."""
+
+
+class EngineRefused(FixThis):
+    """The Docker engine may not be used by this user."""
 
 
 class UnknownScheme(FixThis):

@@ -6,6 +6,7 @@ from queue_runner.cli import (  # noqa: F401 - imported for the commands they re
     dead,
     doctor,
     follow,
+    images,
     run,
     studies,
     submit,

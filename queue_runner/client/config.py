@@ -31,6 +31,12 @@ def data_home() -> Path:
     return Path(base) / "queue-runner"
 
 
+def cache_home() -> Path:
+    """`$XDG_CACHE_HOME/queue-runner`, for what can be made again."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "queue-runner"
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """`given` holds the settings that somebody really set, and where, for error messages."""

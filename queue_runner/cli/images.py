@@ -1,0 +1,65 @@
+"""`image`: the project's container images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from queue_runner.cli.app import app
+from queue_runner.cli.options import Json, print_json
+
+image = typer.Typer(
+    help="Build and list the container images of queue-runner.", no_args_is_help=True
+)
+app.add_typer(image, name="image")
+
+Source = Annotated[
+    Path | None,
+    typer.Option("--source", metavar="FOLDER", help="A source tree, if not the one in use."),
+]
+
+
+@image.command("build", epilog="Example: queue-runner image build redis rabbitmq")
+def build_images(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Which; all if none is named.")
+    ] = None,
+    source: Source = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option("--cache", metavar="FOLDER", help="Keeps what is made outside the engine."),
+    ] = None,
+) -> None:
+    """Build the images whose content has changed, and what they stand on."""
+    from queue_runner.client.config import cache_home
+    from queue_runner.images.catalog import build_image, recipes, source_folder
+    from queue_runner.images.engine import open_engine
+
+    wanted = list(recipes(names or []))
+    folder = source_folder(source)
+    with open_engine(timeout_s=600.0) as client:
+        for recipe in wanted:
+            build_image(client, recipe, folder, cache or cache_home(), _say)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+@image.command("list", epilog="Example: queue-runner image list --json")
+def list_images(source: Source = None, as_json: Json = False) -> None:
+    """Say which images the engine has, and whether they are of the present content."""
+    from queue_runner.images.catalog import context, recipes, source_folder
+    from queue_runner.images.engine import open_engine
+    from queue_runner.images.state import state_of
+
+    folder = source_folder(source)
+    with open_engine() as client:
+        states = [state_of(client, context(recipe, folder)) for recipe in recipes([])]
+    if as_json:
+        print_json([state.record() for state in states])
+        return
+    for state in states:
+        typer.echo(state.line())

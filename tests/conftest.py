@@ -1,0 +1,37 @@
+"""What a test's marks ask of the machine: without it the test is skipped, or fails where all is required."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+from queue_runner.errors import QueueRunnerError
+
+
+def _no_engine() -> str | None:
+    from queue_runner.images.engine import open_engine
+
+    try:
+        with open_engine():
+            return None
+    except QueueRunnerError as error:
+        return str(error)
+
+
+def _no_openfoam() -> str | None:
+    return None if shutil.which("icoFoam") else "no OpenFOAM on PATH"
+
+
+NEEDS: dict[str, Callable[[], str | None]] = {"containers": _no_engine, "openfoam": _no_openfoam}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark, missing in NEEDS.items():
+        if item.get_closest_marker(mark) is None or (why := missing()) is None:
+            continue
+        if os.environ.get("QUEUE_RUNNER_TESTS_REQUIRE") == "all":
+            pytest.fail(why, pytrace=False)
+        pytest.skip(why)

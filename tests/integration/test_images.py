@@ -1,0 +1,81 @@
+"""Images as the engine has them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from queue_runner.images.build import Context, build, is_built
+from queue_runner.images.debian import BASE_TAG
+from queue_runner.images.engine import open_engine
+
+pytestmark = pytest.mark.containers
+PROGRAM = str(Path(sys.executable).with_name("queue-runner"))
+ROOT = Path(__file__).parents[2]
+TAG = "queue-runner/test-image:latest"
+
+
+def say(text: str) -> None:
+    print(text)
+
+
+def test_an_image_is_built_again_only_when_its_content_changed() -> None:
+    dockerfile = b"ARG BASE\nFROM ${BASE}\nCOPY hello /hello\nRUN /hello >/said\n"
+    first = Context(TAG, BASE_TAG, {"Dockerfile": dockerfile, "hello": b"#!/bin/sh\necho one\n"})
+    second = Context(TAG, BASE_TAG, {"Dockerfile": dockerfile, "hello": b"#!/bin/sh\necho two\n"})
+    with open_engine() as client:
+        try:
+            built = build(client, first, say)
+            assert is_built(client, first)
+            assert not is_built(client, second)
+            assert build(client, first, say) == built
+            assert build(client, second, say) != built
+            container = client.containers.create(TAG)
+            content, _ = container.get_archive("/said")
+            assert b"two\n" in b"".join(content)
+            container.remove()
+        finally:
+            client.images.remove(TAG, force=True)
+
+
+def image(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [PROGRAM, "image", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_list_tells_what_is_missing_and_what_is_outdated(tmp_path: Path) -> None:
+    for outer in ("brokers", "workers"):
+        if (ROOT / outer).exists():
+            shutil.copytree(ROOT / outer, tmp_path / outer)
+    states = {each["tag"]: each["state"] for each in json.loads(image("list", "--json").stdout)}
+    assert states["queue-runner/redis:latest"] == "built"
+    with (tmp_path / "brokers/redis/redis.conf").open("a") as conf:
+        conf.write("# another\n")
+    changed = json.loads(image("list", "--json", "--source", str(tmp_path)).stdout)
+    states = {each["tag"]: each["state"] for each in changed}
+    assert states["queue-runner/redis:latest"] == "outdated"
+    assert states["queue-runner/rabbitmq:latest"] == "built"
+
+
+def test_a_build_that_fails_shows_its_last_lines(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "brokers", tmp_path / "brokers")
+    with (tmp_path / "brokers/redis/Dockerfile").open("a") as dockerfile:
+        dockerfile.write("RUN echo it is this one >&2; exit 9\n")
+    done = image("build", "redis", "--source", str(tmp_path))
+    assert done.returncode == 2
+    assert "queue-runner/redis:latest: building the image failed" in done.stderr
+    assert "it is this one" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_an_engine_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    done = image("list")
+    assert done.returncode == 3
+    assert "no Docker engine answers at unix:///nowhere/docker.sock" in done.stderr
+    assert "Traceback" not in done.stderr
