@@ -81,6 +81,9 @@ class Connection:
         self._inboxes_lock = threading.Lock()
         self._instance: str | None = None
         self._closing = threading.Event()
+        # guards the file descriptor, whose number means another file once it is closed
+        self._waking = threading.Lock()
+        self._ended = False
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._socket = self._open()
@@ -162,14 +165,16 @@ class Connection:
             return sorted(frozenset().union(*(inbox.topics for inbox in self._inboxes)))
 
     def _hand_over(self, item: _Call | tuple[bytes, bytes] | bytes) -> None:
-        self._outgoing.append(item)
-        os.eventfd_write(self._wake, 1)
+        with self._waking:
+            if not self._ended:
+                self._outgoing.append(item)
+                os.eventfd_write(self._wake, 1)
+            elif isinstance(item, _Call):
+                item.answer.cancel()
 
     def close(self) -> None:
-        if self._closing.is_set():
-            return
         self._closing.set()
-        os.eventfd_write(self._wake, 1)
+        self._hand_over(b"")
         self._thread.join()
 
     # -- the thread's side -----------------------------------------------------------------------
@@ -195,13 +200,15 @@ class Connection:
             self._end()
 
     def _end(self) -> None:
+        with self._waking:
+            self._ended = True
+            os.close(self._wake)
         self._send_new()
         for call in self._calls.values():
             call.answer.cancel()
         self._calls.clear()
         self._socket.close()
         self._context.term()
-        os.close(self._wake)
 
     def _send_new(self) -> None:
         while self._outgoing:
