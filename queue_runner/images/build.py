@@ -6,7 +6,7 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,23 +17,29 @@ if TYPE_CHECKING:
 
 #: SHA-256 of all that went into the image.
 CONTENT_LABEL = "queue-runner.content"
+#: The time, in seconds since 1970, of files that a build makes: the release of Debian 12. See
+#: https://reproducible-builds.org/specs/source-date-epoch/
+EPOCH_S = 1686355200
 #: For people, not for the image.
-_LEFT_OUT = {"README.md", "Dockerfile.md"}
+_LEFT_OUT = {"README.md"}
 _LAST_LINES = 15
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a build is given. files: name in the build's context to content."""
+    """What a build is given.
+
+    bases: images that it stands on, by the Dockerfile's argument for them; files: name in the build's
+    context to content.
+    """
 
     tag: str
-    base: str
+    bases: Mapping[str, str]
     files: Mapping[str, bytes]
-    arguments: Mapping[str, str] = field(default_factory=dict)
 
-    def content(self, base_id: str) -> str:
-        digest = hashlib.sha256(base_id.encode())
-        for name, value in sorted(self.arguments.items()):
+    def content(self, base_ids: Mapping[str, str]) -> str:
+        digest = hashlib.sha256()
+        for name, value in sorted(base_ids.items()):
             digest.update(f"\0{name}={value}".encode())
         for name, data in sorted(self.files.items()):
             digest.update(f"\0{name}\0{len(data)}\0".encode() + data)
@@ -54,34 +60,44 @@ def is_built(client: DockerClient, context: Context) -> bool:
     from docker.errors import ImageNotFound
 
     try:
-        base = client.images.get(context.base)
-        image = client.images.get(context.tag)
+        content = context.content(_base_ids(client, context))
+        return bool(client.images.get(context.tag).labels.get(CONTENT_LABEL) == content)
     except ImageNotFound:
         return False
-    return bool(image.labels.get(CONTENT_LABEL) == context.content(str(base.id)))
 
 
-def build(client: DockerClient, context: Context, say: Callable[[str], None]) -> str:
+def _base_ids(client: DockerClient, context: Context) -> dict[str, str]:
+    return {name: str(client.images.get(tag).id) for name, tag in context.bases.items()}
+
+
+def build(
+    client: DockerClient,
+    context: Context,
+    say: Callable[[str], None],
+    more: Mapping[str, bytes] | None = None,
+) -> str:
     """The image's id; built where `is_built` says no.
 
-    `context.base` has to be there; the Dockerfile gets its name as BASE. Raises `FixThis` with the last
-    lines of a build that failed.
+    more: files that follow from those of the context, and so do not tell it from another.
+
+    The images of `context.bases` have to be there. Raises `FixThis` with the last lines of a build that
+    failed.
     """
     if not is_built(client, context):
         say(f"{context.tag}: building")
-        _build(client, context)
+        _build(client, context, more or {})
     return str(client.images.get(context.tag).id)
 
 
-def _build(client: DockerClient, context: Context) -> None:
-    base_id = str(client.images.get(context.base).id)
+def _build(client: DockerClient, context: Context, more: Mapping[str, bytes]) -> None:
+    content = context.content(_base_ids(client, context))
     lines: list[str] = []
     for line in client.api.build(
-        fileobj=_archive(context.files),
+        fileobj=_archive({**context.files, **more}),
         custom_context=True,
         tag=context.tag,
-        buildargs={"BASE": context.base, **context.arguments},
-        labels={CONTENT_LABEL: context.content(base_id)},
+        buildargs={**context.bases, "SOURCE_DATE_EPOCH": str(EPOCH_S)},
+        labels={CONTENT_LABEL: content},
         # an engine may have no route out of its own networks; the packages come from there
         network_mode="host",
         rm=True,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from queue_runner.errors import FixThis, NotFound
-from queue_runner.images.build import Context, build, folder_files
+from queue_runner.images.build import Context, build, folder_files, is_built
 from queue_runner.images.debian import BASE_TAG, ensure_debian
+from queue_runner.images.wheels import LOCK, wheel_files
 from queue_runner.plugins import nearest
 
 if TYPE_CHECKING:
@@ -21,22 +22,33 @@ CACHE = "images"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """folder: of the source tree; base: name of another recipe, or None for Debian's."""
+    """folder: of the source tree. bases: other recipes by the Dockerfile's argument, or `DEBIAN`.
+
+    runner: whether it is given queue-runner's own code and the packages that this needs.
+    """
 
     name: str
     folder: str
-    base: str | None = None
+    bases: Mapping[str, str]
+    runner: bool = False
 
     @property
     def tag(self) -> str:
         return f"queue-runner/{self.name}:latest"
 
 
+DEBIAN = "debian"
+_ON_DEBIAN = {"BASE": DEBIAN}
+_WITH_RUNNER = {"BASE": DEBIAN, "RUNNER": "base"}
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("redis", "brokers/redis"),
-        Recipe("rabbitmq", "brokers/rabbitmq"),
+        Recipe("redis", "brokers/redis", _ON_DEBIAN),
+        Recipe("rabbitmq", "brokers/rabbitmq", _ON_DEBIAN),
+        Recipe("base", "workers/base", _ON_DEBIAN, runner=True),
+        Recipe("zeromq", "brokers/zeromq", {"BASE": "base"}),
+        Recipe("openfoam", "workers/openfoam", _WITH_RUNNER),
+        Recipe("mpi", "workers/mpi", _WITH_RUNNER),
     )
 }
 
@@ -65,19 +77,38 @@ def recipes(names: Iterable[str]) -> Iterator[Recipe]:
 def _with_bases(name: str) -> list[Recipe]:
     if name not in RECIPES:
         raise NotFound(f"there is no image {name!r}{nearest(name, RECIPES)}")
-    recipe = RECIPES[name]
-    return [*(_with_bases(recipe.base) if recipe.base else []), recipe]
+    below = (base for base in RECIPES[name].bases.values() if base != DEBIAN)
+    return [recipe for base in below for recipe in _with_bases(base)] + [RECIPES[name]]
 
 
 def build_image(
     client: DockerClient, recipe: Recipe, source: Path, cache: Path, say: Callable[[str], None]
 ) -> str:
-    """Build one image, its base being there already unless that is Debian's; returns its id."""
-    if recipe.base is None:
+    """Build one image, other recipes' images that it stands on being there; returns its id."""
+    if DEBIAN in recipe.bases.values():
         ensure_debian(client, cache / CACHE, say)
-    return build(client, context(recipe, source), say)
+    made_of = context(recipe, source)
+    more: Mapping[str, bytes] = {}
+    if recipe.runner and not is_built(client, made_of):
+        machine = str(client.version()["Arch"])
+        more = wheel_files(source / LOCK, machine, cache / CACHE, say)
+    return build(client, made_of, say, more)
 
 
 def context(recipe: Recipe, source: Path) -> Context:
-    base = RECIPES[recipe.base].tag if recipe.base else BASE_TAG
-    return Context(recipe.tag, base, folder_files(source / recipe.folder))
+    """What a recipe's image is made of, but for the wheels, which the lock file tells all about."""
+    files = folder_files(source / recipe.folder)
+    if recipe.runner:
+        files |= runner_files(source)
+    tags = {
+        name: BASE_TAG if base == DEBIAN else RECIPES[base].tag
+        for name, base in recipe.bases.items()
+    }
+    return Context(recipe.tag, tags, files)
+
+
+def runner_files(source: Path) -> dict[str, bytes]:
+    """What queue-runner's own wheel is built from."""
+    single = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+    files = {f"source/{name}": (source / name).read_bytes() for name in single}
+    return files | folder_files(source / "queue_runner", "source/queue_runner/")

@@ -112,7 +112,7 @@ def ensure_image(name: str) -> str:
     service = SERVICES[name]()
     with open_engine(timeout_s=600.0) as client, tempfile.TemporaryDirectory() as cache:
         ensure_debian(client, Path(cache), _quiet)
-        build(client, Context(service.tag, BASE_TAG, folder_files(_HERE / name)), _quiet)
+        build(client, Context(service.tag, {"BASE": BASE_TAG}, folder_files(_HERE / name)), _quiet)
         leftovers.remove(client)
     return service.tag
 
