@@ -26,8 +26,12 @@ def say(text: str) -> None:
 
 def test_an_image_is_built_again_only_when_its_content_changed() -> None:
     dockerfile = b"ARG BASE\nFROM ${BASE}\nCOPY hello /hello\nRUN /hello >/said\n"
-    first = Context(TAG, {"BASE": BASE_TAG}, {"Dockerfile": dockerfile, "hello": b"#!/bin/sh\necho one\n"})
-    second = Context(TAG, {"BASE": BASE_TAG}, {"Dockerfile": dockerfile, "hello": b"#!/bin/sh\necho two\n"})
+    first = Context(
+        TAG, {"BASE": BASE_TAG}, {"Dockerfile": dockerfile, "hello": b"#!/bin/sh\necho one\n"}
+    )
+    second = Context(
+        TAG, {"BASE": BASE_TAG}, {"Dockerfile": dockerfile, "hello": b"#!/bin/sh\necho two\n"}
+    )
     with open_engine() as client:
         try:
             built = build(client, first, say)
