@@ -11,6 +11,9 @@
     │   ├── BrokerRefused        credentials, rights or a dangerous server setting
     │   ├── CollectorRefused     a wrong or missing token, or a request it does not accept
     │   ├── EngineRefused        no permission to use the Docker engine
+    │   ├── StoreRefused         credentials, rights or a wrong URL of a store
+    │   ├── StoreFull            the store's quota or disk is used up
+    │   ├── StoreDamaged         content that is not what its name, a hash, says
     │   ├── UnknownScheme        no adapter is installed for that URL
     │   ├── Unsupported          the adapter declared that it cannot do this
     │   ├── NotFound             no such study, job, artifact
@@ -42,7 +45,7 @@ class CollectorUnavailable(TryLater):
 
 
 class StoreUnavailable(TryLater):
-    """The store did not answer, or its disk is full."""
+    """The store did not answer."""
 
 
 class EngineUnavailable(TryLater):
@@ -67,6 +70,18 @@ class CollectorRefused(FixThis):
 
 class EngineRefused(FixThis):
     """The Docker engine may not be used by this user."""
+
+
+class StoreRefused(FixThis):
+    """The store may not be used so: credentials, rights, a wrong URL."""
+
+
+class StoreFull(FixThis):
+    """The store's quota or disk is used up; somebody has to make room."""
+
+
+class StoreDamaged(FixThis):
+    """Content in the store, or sent to it, is not what its name says."""
 
 
 class UnknownScheme(FixThis):

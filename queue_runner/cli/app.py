@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from importlib.metadata import version
+from typing import Any
 
-import click
 import typer
 
 from queue_runner.errors import (
     BrokerRefused,
     CollectorRefused,
     QueueRunnerError,
+    StoreRefused,
     TryLater,
 )
 
@@ -29,6 +30,9 @@ _EPILOG = (
     " study file, names; 3 broker, collector or store unreachable; 4 refused: credentials or rights;"
     " 70 a bug; 130 interrupted."
 )
+
+#: typer has a copy of click of its own, or uses the one installed; what it raises is named through it
+_UsageError: Any = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="queue-runner",
@@ -68,10 +72,10 @@ def _run(arguments: list[str]) -> int:
 
     try:
         code = app(args=arguments, standalone_mode=False)
-    except click.ClickException as error:
+    except _UsageError as error:
         error.show()
         return EXIT_BAD_INPUT
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         typer.echo("interrupted", err=True)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
@@ -87,6 +91,6 @@ def _run(arguments: list[str]) -> int:
 def exit_code(error: QueueRunnerError) -> int:
     if isinstance(error, TryLater):
         return EXIT_UNREACHABLE
-    if isinstance(error, BrokerRefused | CollectorRefused):
+    if isinstance(error, BrokerRefused | CollectorRefused | StoreRefused):
         return EXIT_REFUSED
     return EXIT_BAD_INPUT

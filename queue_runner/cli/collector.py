@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from queue_runner.brokers.registry import connect
@@ -16,7 +16,12 @@ from queue_runner.collector.http import HttpServer, make_app
 from queue_runner.collector.metrics import Metrics
 from queue_runner.collector.routes import Api
 from queue_runner.collector.service import Collector
+from queue_runner.collector.store_routes import Shelf
 from queue_runner.errors import FixThis
+from queue_runner.store import open_store
+from queue_runner.store.collector import CollectorStore
+from queue_runner.store.folder import FolderStore
+from queue_runner.store.uploads import Limits, Uploads
 
 log = logging.getLogger("queue_runner.collector")
 
@@ -26,6 +31,7 @@ def serve_collector(
     database_url: str | None,
     listen: str,
     on_signals: Callable[[Callable[[], None]], None],
+    limits: Limits,
 ) -> int:
     """Collect until a signal; returns the exit code. Raises `FixThis`, `BrokerUnavailable`."""
     host, port = _address(listen)
@@ -36,11 +42,12 @@ def serve_collector(
             collector = Collector(broker, database)
             token = config.token or _own_token(database_url)
             api = Api(database, collector.request)
-            app = make_app(api, Metrics(database, collector.counters), token)
+            shelf = open_shelf(config, database_url, limits, database.references)
+            app = make_app(api, Metrics(database, collector.counters), token, shelf)
             server = HttpServer(app, host, port)
             on_signals(collector.drain)
             server.start()
-            log.info("results are served at %s", server.url)
+            log.info("results are served at %s, the store %s too", server.url, shelf.store.name)
             try:
                 collector.run()
             finally:
@@ -48,6 +55,30 @@ def serve_collector(
     finally:
         database.close()
     return EXIT_OK
+
+
+def open_shelf(
+    config: Config,
+    database_url: str | None,
+    limits: Limits,
+    referenced: Callable[[], Iterable[str]],
+) -> Shelf:
+    """The store that was asked for, else `store/` beside the database file. Raises `FixThis`."""
+    beside = _beside(database_url)
+    store = open_store(config.store if "store" in config.given else str(beside / "store"))
+    if isinstance(store, CollectorStore):
+        raise FixThis(
+            f"the collector's own store cannot be a collector's, {store.name}: name a folder or"
+            " s3://bucket/folder with --store. QUEUE_RUNNER_STORE is for clients and workers, too."
+        )
+    folder = store.uploads if isinstance(store, FolderStore) else beside / "staging" / "uploads"
+    return Shelf(store, Uploads(store, folder, limits), referenced)
+
+
+def _beside(database: str | None) -> Path:
+    """The folder of the database file; where there is none, the one for what daemons keep."""
+    own = database is not None and "://" not in database
+    return Path(str(database)).absolute().parent if own else data_home()
 
 
 def _address(listen: str) -> tuple[str, int]:
@@ -70,8 +101,7 @@ def _url(database: str | None) -> str:
 
 def _own_token(database: str | None) -> str:
     """The token in a file that only this user can read, made at the first start."""
-    beside = database is not None and "://" not in database
-    folder = Path(str(database)).absolute().parent if beside else data_home()
+    folder = _beside(database)
     path = folder / OWN_TOKEN
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,9 +5,11 @@ from queue_runner.cli import (  # noqa: F401 - imported for the commands they re
     daemons,
     dead,
     doctor,
+    fetch,
     follow,
     images,
     run,
+    store,
     studies,
     submit,
 )

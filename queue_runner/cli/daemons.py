@@ -16,6 +16,7 @@ import typer
 from queue_runner.cli.app import EXIT_OK, app
 from queue_runner.cli.options import (
     Broker,
+    CollectorUrl,
     Cores,
     Keep,
     KeepFolders,
@@ -66,6 +67,8 @@ def on_signals(drain: Callable[[], None]) -> None:
 @app.command(epilog="Example: queue-runner worker --broker redis://head --cores 16 --memory 60GiB")
 def worker(
     broker: Broker = None,
+    collector: CollectorUrl = None,
+    token_file: TokenFile = None,
     store: StoreUrl = None,
     cores: Cores = None,
     memory: Memory = None,
@@ -94,7 +97,9 @@ def worker(
     from queue_runner.workers.daemon import Worker, WorkerSettings
 
     start_logging(log_level)
-    config = load_config(broker=broker, store=store)
+    config = load_config(
+        broker=broker, collector=collector, token=read_token(token_file), store=store
+    )
     settings = WorkerSettings(
         name=name or f"{socket.gethostname()}-{os.getpid()}",
         queues=tuple(queue or ["default"]),
@@ -102,6 +107,7 @@ def worker(
         memory_bytes=size_bytes(memory),
         scratch=scratch or data_home() / "scratch",
         store_url=config.store,
+        store_token=config.store_token,
         lease_s=lease_s,
         grace_s=grace_s,
         runtime=runtime,
@@ -129,15 +135,35 @@ def collector(
         str, typer.Option("--listen", metavar="HOST:PORT", help="Where the HTTP API listens.")
     ] = "127.0.0.1:8787",
     token_file: TokenFile = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            metavar="URL",
+            help="Folder (or s3://...) of the store that it serves; default: beside the database.",
+        ),
+    ] = None,
+    store_quota: Annotated[
+        str | None,
+        typer.Option("--store-quota", metavar="SIZE", help="The store takes no more than this."),
+    ] = None,
+    store_max_file: Annotated[
+        str | None,
+        typer.Option("--store-max-file", metavar="SIZE", help="Largest file that it takes."),
+    ] = None,
     log_level: Level = LogLevel.INFO,
 ) -> int:
     """Store results, answer status and results over HTTP, pass on cancels. SIGTERM drains."""
     from queue_runner.cli.collector import serve_collector
     from queue_runner.client.config import load_config
+    from queue_runner.store.uploads import Limits
 
     start_logging(log_level)
-    config = load_config(broker=broker, token=read_token(token_file))
-    return serve_collector(config, database, listen, on_signals)
+    config = load_config(broker=broker, token=read_token(token_file), store=store)
+    limits = Limits(
+        size_bytes(store_quota, "--store-quota"), size_bytes(store_max_file, "--store-max-file")
+    )
+    return serve_collector(config, database, listen, on_signals, limits)
 
 
 @app.command(epilog="Example: queue-runner broker --listen 127.0.0.1:5670")

@@ -40,7 +40,7 @@ StoreUrl = Annotated[
     typer.Option(
         "--store",
         metavar="URL",
-        help="Store of templates and artifacts, reachable by workers; also QUEUE_RUNNER_STORE.",
+        help="Store of templates and artifacts; default: the collector's. Also QUEUE_RUNNER_STORE.",
     ),
 ]
 Folder = Annotated[
@@ -87,7 +87,17 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, sort_keys=False))
 
 
-def size_bytes(text: str | None) -> int | None:
+def seconds(text: str, option: str) -> float:
+    """`1 day`, `12 h` or a number of seconds; 0 too."""
+    from queue_runner.study.units import parse_seconds
+
+    try:
+        return 0.0 if text.strip() == "0" else parse_seconds(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
+
+
+def size_bytes(text: str | None, option: str = "--memory") -> int | None:
     """`8GiB`, `500 MB` or a number of bytes."""
     from queue_runner.study.units import parse_bytes
 
@@ -96,4 +106,4 @@ def size_bytes(text: str | None) -> int | None:
     try:
         return parse_bytes(text)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--memory") from error
+        raise typer.BadParameter(str(error), param_hint=option) from error

@@ -20,6 +20,7 @@ def open_client(
     broker: str | None = None,
     collector: str | None = None,
     token_file: Path | None = None,
+    store: str | None = None,
 ) -> Iterator[Client]:
     """The collector's, where one was named in any way; else the runs in `folder`, where there are any.
 
@@ -29,13 +30,13 @@ def open_client(
     given = load_config(broker=broker, collector=collector).given
     if "collector" not in given and any(folder.glob("*/state/collector.sqlite")):
         runs = RunsFolder(folder)
-        with Client.over(runs, None, runs.store_url) as client:
+        with Client.over(runs, None, store or runs.store_url) as client:
             try:
                 yield client
             finally:
                 runs.close()
         return
-    with Client(broker, collector=collector, token=token) as client:
+    with Client(broker, collector=collector, token=token, store=store) as client:
         yield client
 
 

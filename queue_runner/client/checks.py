@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
@@ -150,8 +151,8 @@ def _collector(config: Config) -> Iterator[Finding]:
 
 def _store(config: Config) -> Finding:
     try:
-        store = open_store(config.store)
-        with tempfile.TemporaryFile() as probe:
+        store = open_store(config.store, config.store_token)
+        with closing(store), tempfile.TemporaryFile() as probe:
             probe.write(b"queue-runner store check\n")
             probe.seek(0)
             store.put(probe)

@@ -15,12 +15,14 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from queue_runner.brokers.base import Broker
 from queue_runner.brokers.registry import connect
 from queue_runner.client.config import Config, load_config
+from queue_runner.client.fetch import Fetched, fetch_results
 from queue_runner.client.frames import to_frame
 from queue_runner.client.http import HttpRecords
 from queue_runner.client.submit import Progress, job_message, submit_jobs, to_inbox
@@ -95,7 +97,8 @@ class Client:
     @property
     def store(self) -> Store:
         if self._store is None:
-            self._store = open_store(self.config.store)
+            self._store = open_store(self.config.store, self.config.store_token)
+            self._owned.append(self._store)
         return self._store
 
     # -- submit -------------------------------------------------------------------------------
@@ -303,6 +306,13 @@ class StudyHandle:
         """Results as flat maps: parameters, state, metrics."""
         parameters = self.record().parameters
         return (flatten(result, parameters) for result in self.results(states))
+
+    def fetch(
+        self, target: Path | str, match: Sequence[str] = (), states: Sequence[State] = ()
+    ) -> Fetched:
+        """Write the files that the jobs kept to `TARGET/JOB-ID/NAME`; see `client.fetch`."""
+        store, results = self.client.store, self.results(states)
+        return fetch_results(store, results, Path(target), patterns=match)
 
     def table(self, library: Literal["polars", "pandas"] = "polars") -> Any:
         """Results as a data frame. Raises `MissingTool` when the library is not installed."""

@@ -37,15 +37,29 @@ def cache_home() -> Path:
     return Path(base) / "queue-runner"
 
 
+def own_store() -> str:
+    """URL of the folder that serves as store where nothing else was asked for."""
+    return (data_home() / "store").as_uri()
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
-    """`given` holds the settings that somebody really set, and where, for error messages."""
+    """`given` holds the settings that somebody really set, and where, for error messages.
+
+    store: as given; else that of the collector, where one was given; else the folder that a
+    collector of this user's serves by default.
+    """
 
     broker: str
     collector: str
     store: str
     token: str | None
     given: Mapping[str, str]
+
+    @property
+    def store_token(self) -> str | None:
+        """The token for a store that is a collector's; one found by itself is for our own only."""
+        return self.token if "token" in self.given or "store" not in self.given else None
 
 
 def load_config(**arguments: str | None) -> Config:
@@ -60,7 +74,7 @@ def load_config(**arguments: str | None) -> Config:
     return Config(
         broker=values.get("broker", DEFAULT_BROKER),
         collector=values.get("collector", DEFAULT_COLLECTOR),
-        store=values.get("store", (data_home() / "store").as_uri()),
+        store=values.get("store") or values.get("collector") or own_store(),
         token=values.get("token") or _own_token(origins),
         given=origins,
     )

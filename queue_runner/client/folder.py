@@ -123,6 +123,11 @@ class RunsFolder:
     def attempts(self, job_id: str) -> list[Result]:
         return self._of_job(job_id).attempts(job_id)
 
+    def references(self) -> Iterator[str]:
+        """Hashes of all that the runs need of the store; see `Database.references`."""
+        for database in self._databases():
+            yield from database.references()
+
     def workers(self) -> list[WorkerStatus]:
         return [
             worker

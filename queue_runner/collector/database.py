@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Row, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
@@ -194,6 +194,21 @@ class Database:
             )
         # the sort is stable, so that the final one stays last among equals
         return sorted((decode(body, Result) for body in bodies), key=lambda result: result.attempt)
+
+    def references(self) -> Iterator[str]:
+        """Hashes of all bundles and artifacts that studies, results and attempts name, repeatedly."""
+        with self._reading() as connection:
+            for record in self._bodies(connection, schema.study.c.record):
+                bundle = decode(record, StudyRecord).bundle
+                yield from () if bundle is None else (bundle,)
+            for column in (schema.result.c.body, schema.attempt.c.body):
+                for body in self._bodies(connection, column):
+                    yield from (artifact.sha256 for artifact in decode(body, Result).artifacts)
+
+    def _bodies(self, connection: Connection, column: Column[bytes]) -> Iterator[bytes]:
+        # in pages by a cursor of the database's own: there may be millions
+        paged = connection.execution_options(yield_per=1000)
+        return iter(paged.execute(select(column).where(column.is_not(None))).scalars())
 
     def workers(self) -> list[WorkerStatus]:
         now = time.time()

@@ -21,7 +21,17 @@ from starlette.routing import Route as HttpRoute
 
 from queue_runner.collector.metrics import Metrics
 from queue_runner.collector.routes import ROUTES, Api, BadRequest, Request, Route, Stream, openapi
-from queue_runner.errors import FixThis, NotFound, QueueRunnerError, TryLater
+from queue_runner.collector.store_routes import STORE_PATHS, Shelf, store_routes
+from queue_runner.errors import (
+    FixThis,
+    NotFound,
+    QueueRunnerError,
+    StoreDamaged,
+    StoreFull,
+    StoreRefused,
+    TooBig,
+    TryLater,
+)
 
 log = logging.getLogger("queue_runner.collector")
 
@@ -31,8 +41,8 @@ _STOP_S = 5.0
 Endpoint = Callable[[HttpRequest], Awaitable[Response]]
 
 
-def make_app(api: Api, metrics: Metrics, token: str) -> Starlette:
-    """Every route but /healthz needs `Authorization: Bearer TOKEN`."""
+def make_app(api: Api, metrics: Metrics, token: str, shelf: Shelf | None = None) -> Starlette:
+    """Every route but /healthz needs `Authorization: Bearer TOKEN`. `shelf`: the store to serve."""
     guard = _Guard(token)
 
     async def healthz(request: HttpRequest) -> Response:
@@ -43,13 +53,15 @@ def make_app(api: Api, metrics: Metrics, token: str) -> Starlette:
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     async def document(request: HttpRequest) -> Response:
-        return _json(openapi(version("queue-runner")))
+        described = openapi(version("queue-runner"))
+        return _json({**described, "paths": {**described["paths"], **STORE_PATHS}})
 
     routes = [
         HttpRoute("/healthz", healthz),
         HttpRoute("/metrics", guard(prometheus)),
         HttpRoute("/openapi.json", guard(document)),
         *(HttpRoute(r.path, guard(_endpoint(api, r)), methods=[r.method]) for r in ROUTES),
+        *(store_routes(shelf, guard) if shelf is not None else ()),
     ]
     return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
 
@@ -72,13 +84,22 @@ class _Guard:
         return guarded
 
 
+#: The first that fits. That the store refuses its collector is the operator's business: 502.
+_REFUSALS: tuple[tuple[type[QueueRunnerError], int, str], ...] = (
+    (NotFound, 404, "not-found"),
+    (TooBig, 413, "too-big"),
+    (StoreDamaged, 422, "other-content"),
+    (StoreRefused, 502, "store-refused"),
+    (StoreFull, 507, "store-full"),
+    (FixThis, 400, "bad-request"),
+    (TryLater, 503, "try-later"),
+)
+
+
 def _refusal(error: QueueRunnerError) -> Response:
-    if isinstance(error, NotFound):
-        return _error(404, "not-found", str(error))
-    if isinstance(error, FixThis):
-        return _error(400, "bad-request", str(error))
-    if isinstance(error, TryLater):
-        return _error(503, "try-later", str(error))
+    for kind, status, code in _REFUSALS:
+        if isinstance(error, kind):
+            return _error(status, code, str(error))
     log.error("a request failed", exc_info=error)
     return _error(500, "failed", str(error))
 

@@ -1,5 +1,6 @@
 """Bundles (template folders) and artifacts, named by the SHA-256 of their content."""
 
-from queue_runner.store.base import Store, open_store
+from queue_runner.store.base import Store
+from queue_runner.store.opening import open_store
 
 __all__ = ["Store", "open_store"]

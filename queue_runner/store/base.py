@@ -1,56 +1,113 @@
-"""The store, on a folder or any URL that fsspec knows.
-
-Objects live at `ROOT/ab/abcdef...` by their SHA-256; they are written under a temporary name and
-moved, so that a reader never sees half of one, and checked against their name when read.
-"""
+"""The store: bundles and artifacts by their SHA-256, wherever they live."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import tarfile
 import tempfile
-import uuid
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import fsspec
-
-from queue_runner.errors import NotFound, StoreUnavailable
+from queue_runner.errors import StoreDamaged
 from queue_runner.store.bundle import read_bundle, write_bundle
+from queue_runner.store.content import CHUNK_BYTES
 
-_CHUNK = 1024 * 1024
-
-
-def open_store(url: str) -> Store:
-    """`file:///folder`, a plain folder, or another URL for which fsspec finds an implementation."""
-    try:
-        filesystem, root = fsspec.core.url_to_fs(url)
-    except (ValueError, ImportError) as error:
-        raise StoreUnavailable(f"store {url!r}: {error}") from error
-    return Store(filesystem, root)
+#: Is told how many bytes have just been transferred.
+Progress = Callable[[int], None]
 
 
-class Store:
-    """Put and get by content hash. Safe to use from several threads."""
+def _ignore(count_bytes: int) -> None:
+    return None
 
-    def __init__(self, filesystem: Any, root: str) -> None:
-        self._fs = filesystem
-        self._root = root.rstrip("/")
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An object of a store. modified_at: unix seconds by the store's clock."""
+
+    sha256: str
+    size_bytes: int
+    modified_at: float
+
+
+class Store(ABC):
+    """Put and get by content hash. Safe to use from several threads and processes at once.
+
+    A reader never sees half of an object, however its writer ended. All methods raise
+    `StoreUnavailable` when the store does not answer, `StoreRefused` when it may not be used (rights,
+    token).
+    """
+
+    #: Where it is, for messages.
+    name: str
+
+    @abstractmethod
     def put(self, source: IO[bytes]) -> tuple[str, int]:
-        """Keep what `source` holds; returns (SHA-256 as hex, size in bytes)."""
-        digest, size = hashlib.sha256(), 0
-        with tempfile.TemporaryFile() as copy:
-            while chunk := source.read(_CHUNK):
-                digest.update(chunk)
-                size += len(chunk)
-                copy.write(chunk)
-            copy.seek(0)
-            self._keep(digest.hexdigest(), copy)
-        return digest.hexdigest(), size
+        """Keep what `source` holds from its position on; returns (SHA-256 as hex, size in bytes).
+
+        What is there already counts as new for `delete`. A transfer that broke goes on where it
+        stopped, if the store can do that. Raises `TooBig`, `StoreFull`.
+        """
+
+    @abstractmethod
+    def size_bytes(self, sha256: str) -> int | None:
+        """The size of an object, None where there is none of that name."""
+
+    @abstractmethod
+    def read(self, sha256: str, offset: int = 0) -> Iterator[bytes]:
+        """The content from a byte on, unchecked. Raises `NotFound`."""
+
+    @abstractmethod
+    def entries(self) -> Iterator[Entry]:
+        """All objects, in no order."""
+
+    @abstractmethod
+    def delete(self, sha256: str, older_than_s: float) -> bool:
+        """Remove an object that has not been put for so long, also while somebody puts it again."""
+
+    @abstractmethod
+    def sweep(self, older_than_s: float, *, dry_run: bool = False) -> int:
+        """Remove what broken transfers left that long ago; returns its size in bytes."""
+
+    def close(self) -> None:
+        """Let go of connections; the store can be used again afterwards."""
+        return None
+
+    def check(self) -> None:
+        """Raises what using the store would raise: unreachable, no rights, a wrong token."""
+        self.size_bytes(hashlib.sha256().hexdigest())
+
+    def has(self, sha256: str) -> bool:
+        return self.size_bytes(sha256) is not None
+
+    def get(
+        self, sha256: str, out: IO[bytes], *, resume: bool = False, progress: Progress = _ignore
+    ) -> None:
+        """Copy an object to `out`. Raises `NotFound`, `StoreDamaged` (not what its name says).
+
+        resume: `out` may hold the beginning of it already, and can be read; the rest is added.
+        """
+        digest = hashlib.sha256()
+        start = _take_in(out, digest.update, progress) if resume else 0
+        for chunk in self.read(sha256, start):
+            digest.update(chunk)
+            out.write(chunk)
+            progress(len(chunk))
+        if digest.hexdigest() == sha256:
+            return
+        if start:
+            # the beginning was of something else, or a power cut took a part of it
+            progress(-out.tell())
+            out.seek(0)
+            out.truncate()
+            self.get(sha256, out, progress=progress)
+            return
+        raise StoreDamaged(
+            f"store {self.name}: object {sha256} has other content than its name says;"
+            " delete it there and submit the study again"
+        )
 
     def put_folder(self, folder: Path, exclude: Sequence[str] = ()) -> str:
         """Keep a folder as a bundle; returns its hash, which depends on names and contents only."""
@@ -59,52 +116,19 @@ class Store:
             packed.seek(0)
             return self.put(packed)[0]
 
-    def get(self, sha256: str, out: IO[bytes]) -> None:
-        """Copy an object to `out`. Raises `NotFound`, `StoreUnavailable` (also for altered content)."""
-        digest = hashlib.sha256()
-        try:
-            with self._fs.open(self._path(sha256), "rb") as source:
-                while chunk := source.read(_CHUNK):
-                    digest.update(chunk)
-                    out.write(chunk)
-        except FileNotFoundError as error:
-            raise NotFound(f"no object {sha256} in the store {self._root}") from error
-        except OSError as error:
-            raise StoreUnavailable(f"store {self._root}: {error}") from error
-        if digest.hexdigest() != sha256:
-            raise StoreUnavailable(
-                f"store {self._root}: object {sha256} has other content than its name says;"
-                " delete it and submit the study again"
-            )
-
     def get_folder(self, sha256: str, into: Path) -> None:
-        """Unpack a bundle into `into`, which is made if need be."""
+        """Unpack a bundle into `into`, which is made if need be. Raises as `get` does."""
         with tempfile.TemporaryFile() as packed:
             self.get(sha256, packed)
             packed.seek(0)
             try:
                 read_bundle(packed, into)
             except tarfile.TarError as error:
-                raise StoreUnavailable(f"bundle {sha256} cannot be unpacked: {error}") from error
+                raise StoreDamaged(f"bundle {sha256} cannot be unpacked: {error}") from error
 
-    def has(self, sha256: str) -> bool:
-        return bool(self._fs.exists(self._path(sha256)))
 
-    def _keep(self, sha256: str, content: IO[bytes]) -> None:
-        path = self._path(sha256)
-        # a name of its own for each writer: two workers may keep the same content at once
-        partial = f"{path}.{os.getpid()}-{uuid.uuid4().hex}.part"
-        try:
-            if self._fs.exists(path):
-                return
-            self._fs.makedirs(os.path.dirname(path), exist_ok=True)
-            with self._fs.open(partial, "wb") as out:
-                shutil.copyfileobj(content, out, _CHUNK)
-            self._fs.mv(partial, path)
-        except OSError as error:
-            raise StoreUnavailable(f"store {self._root}: {error}") from error
-
-    def _path(self, sha256: str) -> str:
-        if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
-            raise NotFound(f"{sha256!r:.80} is not a SHA-256 in hex")
-        return f"{self._root}/{sha256[:2]}/{sha256}"
+def _take_in(out: IO[bytes], update: Callable[[bytes], None], progress: Progress) -> int:
+    while chunk := out.read(CHUNK_BYTES):
+        update(chunk)
+        progress(len(chunk))
+    return out.tell()

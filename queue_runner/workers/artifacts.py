@@ -19,16 +19,25 @@ _TAIL_BYTES = 8192
 def keep_files(
     store: Store, folder: Path, logs: Iterable[str], patterns: Iterable[str]
 ) -> tuple[Artifact, ...]:
-    """Put the logs and all that `patterns` match into the store. Raises `JobError`, `StoreUnavailable`.
+    """Put the logs and all that `patterns` match into the store. Raises as `Store.put`; `JobError`.
 
     Symbolic links are not followed: what they point to may be outside the work folder.
     """
     kept = []
     for path in _chosen(folder, logs, patterns):
+        _refuse_unsayable(path.relative_to(folder).as_posix())
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as content:
             sha256, size_bytes = store.put(content)
         kept.append(Artifact(path.relative_to(folder).as_posix(), sha256, size_bytes))
     return tuple(kept)
+
+
+def _refuse_unsayable(name: str) -> None:
+    # Linux takes any bytes as a name; those that are no text cannot travel in a result
+    if any(0xD800 <= ord(character) <= 0xDFFF for character in name):
+        raise JobError(
+            Reason.STORE, f"keep: the name of the file {name!r:.200} is not UTF-8; rename it"
+        )
 
 
 def _chosen(folder: Path, logs: Iterable[str], patterns: Iterable[str]) -> list[Path]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import platform
+import select
 import shutil
 import signal
 import time
@@ -14,7 +16,14 @@ from functools import cache
 from pathlib import Path
 
 from queue_runner import plugins
-from queue_runner.errors import JobError, StoreUnavailable, UnknownScheme
+from queue_runner.errors import (
+    JobError,
+    StoreFull,
+    StoreRefused,
+    StoreUnavailable,
+    TooBig,
+    UnknownScheme,
+)
 from queue_runner.model import Artifact, Failure, Job, Reason, Result, Scalar, State
 from queue_runner.store import Store
 from queue_runner.workers.artifacts import keep_files, log_tail
@@ -25,6 +34,10 @@ from queue_runner.workers.runtimes.base import Outcome, Runtime, Stop
 
 KINDS = "queue_runner.kinds"
 _TRACE_LINES = 40
+#: Seconds between tries to keep what a finished job wrote, while its store is away.
+_STORE_RETRY_S = 5.0
+
+log = logging.getLogger("queue_runner.worker")
 
 
 class Stopped(Exception):
@@ -76,7 +89,8 @@ class _Record:
 def attempt_job(place: Workplace, job: Job, attempt: int, stop: Stop) -> Result:
     """Run a job; the result says final, which the caller may take back where a retry follows.
 
-    Raises `Stopped`.
+    Raises `Stopped`; `StoreUnavailable` or `StoreRefused` when it could not begin for want of its
+    bundle. Once it has run, it waits for its store instead.
     """
     started_at, record, failure = time.time(), _Record(), None
     folder = place.folder / f"{job.id}.{attempt}"
@@ -84,11 +98,9 @@ def attempt_job(place: Workplace, job: Job, attempt: int, stop: Stop) -> Result:
         _run(place, job, folder, stop, record)
     except JobError as error:
         failure = Failure(error.reason, str(error), error.step, error.exit_code)
-    except StoreUnavailable as error:
-        failure = Failure(Reason.STORE, str(error))
     except OSError as error:
         failure = Failure(Reason.PREPARE, f"work folder: {error}")
-    except Stopped:
+    except (Stopped, StoreUnavailable, StoreRefused):
         raise
     except Exception as error:  # noqa: BLE001 - a bug of a plug-in costs its own job only
         failure = Failure(
@@ -114,7 +126,7 @@ def _run(place: Workplace, job: Job, folder: Path, stop: Stop, record: _Record) 
     finally:
         record.provenance = _provenance(place, kind, job, folder)
         if not stop.thrown:
-            _keep(place, job, folder, record)
+            _keep(place, job, folder, stop, record)
 
 
 def _prepare(place: Workplace, kind: Kind, job: Job, folder: Path) -> None:
@@ -204,10 +216,22 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _keep(place: Workplace, job: Job, folder: Path, record: _Record) -> None:
-    if folder.is_dir():
-        with record.timed("keep"):
-            record.artifacts = keep_files(place.store, folder, record.logs, job.keep)
+def _keep(place: Workplace, job: Job, folder: Path, stop: Stop, record: _Record) -> None:
+    waiting = select.poll()
+    waiting.register(stop, select.POLLIN)
+    with record.timed("keep"):
+        while folder.is_dir():
+            try:
+                record.artifacts = keep_files(place.store, folder, record.logs, job.keep)
+                return
+            except (TooBig, StoreFull) as error:
+                text = f"what the job wrote cannot be kept: {error}"
+                raise JobError(Reason.STORE, text) from error
+            except (StoreUnavailable, StoreRefused) as error:
+                # what took days to compute is worth waiting for
+                log.warning("%s is finished and waits for its store: %s", job.id, error)
+            if waiting.poll(_STORE_RETRY_S * 1000):
+                raise Stopped(stop.reason or "")
 
 
 def _leave(place: Workplace, folder: Path, job: Job, *, failed: bool) -> None:

@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from queue_runner.errors import JobError, NotFound, StoreUnavailable
+from queue_runner.errors import JobError, NotFound, StoreDamaged
 from queue_runner.model import Reason
 from queue_runner.store import Store
 
@@ -24,7 +24,10 @@ class Bundles:
         self._users: Counter[str] = Counter()
 
     def copy(self, sha256: str, into: Path) -> None:
-        """Copy the bundle's files into a folder. Raises `JobError(Reason.STORE, ...)`."""
+        """Copy the bundle's files into a folder.
+
+        Raises `JobError(Reason.STORE, ...)`, `StoreUnavailable`, `StoreRefused`.
+        """
         source = self._borrow(sha256)
         try:
             shutil.copytree(source, into, symlinks=True, dirs_exist_ok=True)
@@ -52,7 +55,7 @@ class Bundles:
                 f"the study's files are not in this worker's store: {error}."
                 " Do client and worker use the same --store?",
             ) from error
-        except StoreUnavailable as error:
+        except StoreDamaged as error:
             raise JobError(Reason.STORE, str(error)) from error
         return path
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from queue_runner import plugins
 from queue_runner.brokers.base import Broker, Dead, Delivery, Retry
-from queue_runner.errors import BrokerUnavailable, WireError
+from queue_runner.errors import BrokerUnavailable, StoreRefused, StoreUnavailable, WireError
 from queue_runner.model import Failure, Heartbeat, Job, Reason, State, job_queue
 from queue_runner.store import open_store
 from queue_runner.wire import decode
@@ -38,6 +38,8 @@ _WAIT_BUSY_S = 0.1
 #: Seconds before a job that can never run here is offered again, to anyone.
 _NEVER_FITS_S = 30.0
 _REPORT_S = 10.0
+#: Seconds before a job whose bundle could not be fetched is offered again, to anyone.
+_STORE_AWAY_S = 10.0
 EXIT_OK, EXIT_BUG = 0, 70
 
 
@@ -56,6 +58,7 @@ class WorkerSettings:
     memory_bytes: int | None
     scratch: Path
     store_url: str
+    store_token: str | None = None
     lease_s: float = 60.0
     grace_s: float = 30.0
     runtime: str = "process"
@@ -67,10 +70,10 @@ class Worker:
     """`run` blocks until `drain` is called, from any thread or signal handler."""
 
     def __init__(self, settings: WorkerSettings, broker: Broker) -> None:
-        """Raises `UnknownScheme` (runtime), `StoreUnavailable`, `FixThis` (scratch folder)."""
+        """Raises `UnknownScheme` (runtime), `StoreRefused`, `FixThis` (scratch folder)."""
         self._settings, self._broker = settings, broker
         runtime = plugins.load(RUNTIMES, settings.runtime)
-        self._store = open_store(settings.store_url)
+        self._store = open_store(settings.store_url, settings.store_token)
         self._runtime: Runtime = runtime(settings.scratch)
         self._place = self._workplace()
         self._slots = Slots(settings.cores, settings.memory_bytes)
@@ -100,7 +103,8 @@ class Worker:
         self._draining.set()
 
     def run(self) -> int:
-        """Work until drained; returns the process's exit code."""
+        """Work until drained; returns the process's exit code. Raises `StoreRefused` at the start."""
+        self._check_store()
         ended = self._runtime.sweep()
         if ended:
             log.warning("ended %d processes that a dead worker had left", ended)
@@ -123,6 +127,12 @@ class Worker:
         finally:
             self._wind_up(runners, settling, keeping)
         return EXIT_OK if self._failed is None else EXIT_BUG
+
+    def _check_store(self) -> None:
+        try:
+            self._store.check()
+        except StoreUnavailable as error:
+            log.warning("jobs wait for the store: %s", error)
 
     def _thread(self, name: str, target: Callable[[], None]) -> threading.Thread:
         def guarded() -> None:
@@ -222,6 +232,14 @@ class Worker:
         except Stopped as stopped:
             self._end_stopped(claim, stopped.reason)
             return
+        except (StoreUnavailable, StoreRefused) as error:
+            # nothing is wrong with the job; it has not begun to run
+            log.warning("%s is given back: %s", job.id, error)
+            if claim.lost:
+                self._claims.remove([delivery])
+            else:
+                self._give_back([claim], delay_s=_STORE_AWAY_S)
+            return
         if claim.lost:
             log.warning("%s finished after its lease was lost; not reported", job.id)
             self._claims.remove([delivery])
@@ -290,6 +308,7 @@ class Worker:
         self._keeper.stop()
         for thread in keeping:
             thread.join()
+        self._store.close()
         self._runtime.close()
 
 

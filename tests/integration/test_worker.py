@@ -15,6 +15,7 @@ import pytest
 
 from queue_runner.model import Job, Resources, Result, State
 from queue_runner.store import open_store
+from queue_runner.wire import encode
 from queue_runner.workers.attempt import Stopped, Workplace, attempt_job
 from queue_runner.workers.bundles import Bundles
 from queue_runner.workers.runtimes.base import Stop
@@ -300,3 +301,11 @@ def left_by_a_worker(scratch: Path) -> None:
         runtime.folder, scratch / "kept", "none",
     )  # fmt: skip
     run(place, {"steps": [["sleep", "100"]]})
+
+
+def test_a_kept_file_whose_name_is_no_text_fails_its_job_only(place: Workplace) -> None:
+    result = run(place, sh("touch \"$(printf 'a\\377b')\""), keep=("*",))
+    assert reason(result) == "store"
+    assert result.failure is not None
+    assert "is not UTF-8" in result.failure.message
+    encode(result)

@@ -1,4 +1,4 @@
-"""Bundles and artifacts by content hash."""
+"""Template folders as bundles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from queue_runner.errors import NotFound, StoreUnavailable, StudyError, TooBig
+from queue_runner.errors import StudyError, TooBig
 from queue_runner.store import Store, open_store
 from queue_runner.store.bundle import read_bundle, write_bundle
 
@@ -89,28 +89,3 @@ def test_a_bundle_cannot_write_outside_its_folder(tmp_path: Path) -> None:
     with pytest.raises(tarfile.TarError):
         read_bundle(hostile, tmp_path / "copy")
     assert not (tmp_path / "escaped").exists()
-
-
-def test_content_is_checked_against_its_name(store: Store, tmp_path: Path) -> None:
-    sha256, size = store.put(io.BytesIO(b"hello"))
-    assert size == 5
-    (tmp_path / "store" / sha256[:2] / sha256).write_bytes(b"jello")
-    with pytest.raises(StoreUnavailable, match="other content than its name says"):
-        store.get(sha256, io.BytesIO())
-
-
-@pytest.mark.parametrize("name", ["0" * 64, "../../etc/passwd", "", "A" * 64])
-def test_what_is_not_there_is_not_found(store: Store, name: str) -> None:
-    with pytest.raises(NotFound):
-        store.get(name, io.BytesIO())
-
-
-def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(StoreUnavailable, match="file"):
-        open_store((tmp_path / "file" / "store").as_uri()).put(io.BytesIO(b"x"))
-
-
-def test_an_unknown_scheme_says_so() -> None:
-    with pytest.raises(StoreUnavailable, match="nosuch"):
-        open_store("nosuch://bucket/x")

@@ -1,0 +1,219 @@
+"""The store of a collector, over its HTTP API: all that machines without a shared disk need.
+
+The routes are described in the collector's /openapi.json. A transfer that breaks goes on where it
+stopped, as long as it gets any further within `_PATIENCE_S` seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import IO, Any, NoReturn
+
+import httpx
+
+from queue_runner.errors import (
+    FixThis,
+    NotFound,
+    StoreDamaged,
+    StoreFull,
+    StoreRefused,
+    StoreUnavailable,
+    TooBig,
+    Unsupported,
+)
+from queue_runner.store.base import Entry, Store
+from queue_runner.store.content import CHUNK_BYTES, checked, measure, seekable
+from queue_runner.store.uploads import PIECE_BYTES
+
+_TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+#: Seconds without any progress after which a transfer is given up.
+_PATIENCE_S = 20.0
+#: Seconds for the first answer: who is not there at all is reported soon.
+_FIRST_S = 3.0
+_BACK_OFF_S = (0.1, 2.0)
+#: How often content that arrived damaged is sent again.
+_SENDS = 3
+
+
+class _Patience:
+    """Waits between tries, longer each time, and gives up when nothing went forward for too long."""
+
+    def __init__(self) -> None:
+        self._pause_s, self._end = _BACK_OFF_S[0], time.monotonic() + _FIRST_S
+
+    def progressed(self) -> None:
+        self._pause_s, self._end = _BACK_OFF_S[0], time.monotonic() + _PATIENCE_S
+
+    def wait(self, error: StoreUnavailable) -> None:
+        if time.monotonic() + self._pause_s > self._end:
+            raise error
+        time.sleep(self._pause_s)
+        self._pause_s = min(2 * self._pause_s, _BACK_OFF_S[1])
+
+
+class CollectorStore(Store):
+    """url: the collector's, such as http://head:8787; token: its bearer token."""
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self.name = url.rstrip("/")
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        try:
+            if not httpx.URL(url).host:
+                raise httpx.InvalidURL("no host in it")
+            self._http = httpx.Client(base_url=self.name, headers=headers, timeout=_TIMEOUT)
+        except (httpx.InvalidURL, ValueError, TypeError) as error:
+            raise self._bad_url(error) from error
+
+    def close(self) -> None:
+        self._http.close()
+
+    # -- put -------------------------------------------------------------------------------------
+
+    def put(self, source: IO[bytes]) -> tuple[str, int]:
+        with seekable(source) as content:
+            start = content.tell()
+            for left in reversed(range(_SENDS)):
+                content.seek(start)
+                sha256, size_bytes = measure(content)
+                try:
+                    self._send(content, start, sha256, size_bytes)
+                    return sha256, size_bytes
+                except StoreDamaged as error:
+                    # the file changed under us, or what the collector had of it was something else
+                    if not left:
+                        text = f"store {self.name}: {error} Is the file still being written to?"
+                        raise StoreUnavailable(text) from error
+        raise AssertionError("unreachable")
+
+    def _send(self, content: IO[bytes], start: int, sha256: str, size_bytes: int) -> None:
+        path, patience, received = f"/v1/store/{sha256}/upload", _Patience(), 0
+        answer = self._ask("GET", path, patience).json()
+        patience.progressed()
+        while not answer["complete"]:
+            received = answer["received_bytes"]
+            content.seek(start + received)
+            piece = content.read(min(PIECE_BYTES, max(0, size_bytes - received)))
+            if not piece and received < size_bytes:
+                raise StoreDamaged("the file became shorter.")
+            query = {"offset": received, "size_bytes": size_bytes}
+            answer = self._ask("PATCH", path, patience, params=query, content=piece).json()
+            if answer["complete"] or answer["received_bytes"] > received:
+                patience.progressed()
+            else:
+                patience.wait(StoreUnavailable(f"store {self.name}: an upload does not go on"))
+
+    # -- get -------------------------------------------------------------------------------------
+
+    def size_bytes(self, sha256: str) -> int | None:
+        try:
+            answer = self._ask("HEAD", f"/v1/store/{checked(sha256)}", _Patience())
+        except NotFound:
+            return None
+        return int(answer.headers["content-length"])
+
+    def read(self, sha256: str, offset: int = 0) -> Iterator[bytes]:
+        path, patience, at = f"/v1/store/{checked(sha256)}", _Patience(), offset
+        while True:
+            try:
+                headers = {"range": f"bytes={at}-", "accept-encoding": "identity"}
+                with self._http.stream("GET", path, headers=headers) as response:
+                    if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+                        return  # there is nothing after what is here already
+                    if not response.is_success:
+                        response.read()
+                        self._refuse(response)
+                    for chunk in response.iter_raw(CHUNK_BYTES):
+                        at += len(chunk)
+                        patience.progressed()
+                        yield chunk
+                return
+            except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+                raise self._bad_url(error) from error
+            except httpx.TransportError as error:
+                patience.wait(self._unavailable(error))
+            except StoreUnavailable as error:
+                patience.wait(error)
+
+    # -- the collector's own business --------------------------------------------------------------
+
+    def usage(self) -> dict[str, Any]:
+        """What the collector's store holds and may hold, in bytes."""
+        usage: dict[str, Any] = self._ask("GET", "/v1/store", _Patience()).json()
+        return usage
+
+    def collect_garbage(self, older_than_s: float, *, dry_run: bool) -> dict[str, Any]:
+        """Have the collector remove what none of its studies refers to; see `garbage.Collected`."""
+        body = {"older_than_s": older_than_s, "dry_run": dry_run}
+        # it looks at every result there is, however long that takes
+        timeout = httpx.Timeout(None, connect=10.0)
+        answer = self._ask("POST", "/v1/store/gc", _Patience(), json=body, timeout=timeout)
+        collected: dict[str, Any] = answer.json()
+        return collected
+
+    def entries(self) -> Iterator[Entry]:
+        raise Unsupported(f"the store of the collector {self.name} lists nothing over HTTP")
+
+    def delete(self, sha256: str, older_than_s: float) -> bool:
+        raise Unsupported(f"the collector {self.name} removes objects itself: `store gc`")
+
+    def sweep(self, older_than_s: float, *, dry_run: bool = False) -> int:
+        raise Unsupported(f"the collector {self.name} removes uploads itself: `store gc`")
+
+    # -- requests --------------------------------------------------------------------------------
+
+    def _ask(self, method: str, path: str, patience: _Patience, **options: Any) -> httpx.Response:
+        while True:
+            try:
+                response = self._http.request(method, path, **options)
+                if response.is_success:
+                    return response
+                self._refuse(response)
+            except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+                raise self._bad_url(error) from error
+            except httpx.TransportError as error:
+                patience.wait(self._unavailable(error))
+            except StoreUnavailable as error:
+                patience.wait(error)
+
+    def _bad_url(self, error: Exception) -> StoreRefused:
+        return StoreRefused(f"{self.name!r} is no collector URL: {error}")
+
+    def _unavailable(self, error: httpx.TransportError) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"the store of the collector at {self.name} does not answer:"
+            f" {error or type(error).__name__}. Is the collector running?"
+        )
+
+    def _refuse(self, response: httpx.Response) -> NoReturn:
+        code, text = _error(response)
+        where = f"the store of the collector at {self.name}"
+        if code == "unauthorized":
+            raise StoreRefused(
+                f"{where} wants its token: set QUEUE_RUNNER_TOKEN_FILE to the file that holds it"
+            )
+        if code in _ERRORS:
+            raise _ERRORS[code](f"{where}: {text}")
+        if response.status_code >= 500 or response.status_code == 429:
+            raise StoreUnavailable(f"{where}: {text}")
+        if code is None:
+            raise StoreRefused(f"{where}: {text}; that is no collector, or a proxy before it")
+        raise StoreRefused(f"{where}: {text}")
+
+
+_ERRORS: dict[str | None, type[FixThis]] = {
+    "not-found": NotFound,
+    "too-big": TooBig,
+    "store-full": StoreFull,
+    "other-content": StoreDamaged,
+}
+
+
+def _error(response: httpx.Response) -> tuple[str | None, str]:
+    try:
+        error = response.json()["error"]
+        return str(error["code"]), str(error["message"])
+    except (ValueError, KeyError, TypeError):
+        # an answer to HEAD has no body
+        code = {401: "unauthorized", 404: "not-found"}.get(response.status_code)
+        return code, f"{response.status_code} {response.reason_phrase}"
