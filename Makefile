@@ -1,6 +1,6 @@
 # What one types; the work is in scripts/. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo images test test-unit test-contract test-integration lint check clean
+.PHONY: help venv demo images secrets test test-unit test-contract test-integration lint check clean
 BIN := .venv/bin
 STAMP := .venv/.dev
 PYTEST := $(BIN)/pytest
@@ -24,6 +24,9 @@ demo: .venv/.demo  ## an OpenFOAM sweep, from nothing to a table and a plot
 
 images: venv  ## the container images, in the engine that answers, else in one of our own
 	@scripts/images
+
+secrets:  ## passwords, token and URLs for docker-compose.yml, in secrets/
+	@scripts/secrets
 
 test: venv  ## all tests, with all they need
 	@scripts/with-servers $(PYTEST) tests

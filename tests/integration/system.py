@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
@@ -139,3 +141,38 @@ def study_folder(system: System, study: str, **files: str) -> Path:
         path.write_text(text)
         path.chmod(0o755)
     return root / "study.yaml"
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+#: What depends on the machine's mood, not on the study.
+_VARIES = {"wall_s", "worker", "job", "execution_time", "clock_time"}
+Table = list[dict[str, str]]
+Tables = dict[str, Table]
+
+
+def embedded_tables(folder: Path) -> Tables:
+    """What two of the examples come to with `run`."""
+    system = System(folder)
+    tables = {}
+    for name in ("cavity", "mpi-kernels"):
+        system.ok("run", str(EXAMPLES / name / "study.yaml"), timeout_s=200)
+        tables[name] = _steady(system.ok("results", "--format", "csv"))
+        assert len(tables[name]) >= 6
+    return tables
+
+
+def submitted_table(system: System, study: Path) -> Table:
+    """The rows of a study's table, without what may differ between two runs of it."""
+    system.ok("submit", str(study), "--wait", timeout_s=200)
+    return _steady(system.ok("results", "--format", "csv"))
+
+
+def _steady(text: str) -> Table:
+    return [
+        {
+            name: value
+            for name, value in row.items()
+            if name not in _VARIES and not name.startswith("time_")
+        }
+        for row in csv.DictReader(io.StringIO(text))
+    ]

@@ -2,56 +2,36 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from pathlib import Path
 
 import pytest
 
-from tests.integration.system import System, eventually, running_system, study_folder
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-#: What depends on the machine's mood, not on the study.
-_VARIES = {"wall_s", "worker", "job", "execution_time", "clock_time"}
-
-
-def table(system: System, study: Path) -> list[dict[str, str]]:
-    """The rows of a study's table, without what may differ between two runs of it."""
-    system.ok("submit", str(study), "--wait")
-    text = system.ok("results", "--format", "csv")
-    return [
-        {name: value for name, value in row.items() if not _varies(name)}
-        for row in csv.DictReader(io.StringIO(text))
-    ]
-
-
-def _varies(name: str) -> bool:
-    return name in _VARIES or name.startswith("time_")
+from tests.integration.system import (
+    EXAMPLES,
+    System,
+    Tables,
+    embedded_tables,
+    eventually,
+    running_system,
+    study_folder,
+    submitted_table,
+)
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, str]]]:
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     """The tables of the embedded default."""
-    system = System(tmp_path_factory.mktemp("embedded"))
-    tables = {}
-    for name in ("cavity", "mpi-kernels"):
-        system.ok("run", str(EXAMPLES / name / "study.yaml"), timeout_s=200)
-        text = system.ok("results", "--format", "csv")
-        tables[name] = [
-            {column: value for column, value in row.items() if not _varies(column)}
-            for row in csv.DictReader(io.StringIO(text))
-        ]
-    return tables
+    return embedded_tables(tmp_path_factory.mktemp("embedded"))
 
 
 def test_tables_are_equal_digit_for_digit(
-    broker_url: str, tmp_path: Path, reference: dict[str, list[dict[str, str]]]
+    broker_url: str, tmp_path: Path, reference: Tables
 ) -> None:
     with running_system(tmp_path, broker_url) as system:
         for name, expected in reference.items():
             assert len(expected) >= 6
-            assert table(system, EXAMPLES / name / "study.yaml") == expected
+            assert submitted_table(system, EXAMPLES / name / "study.yaml") == expected
 
 
 SLEEPER = """\

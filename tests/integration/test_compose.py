@@ -1,0 +1,131 @@
+"""docker-compose.yml: the whole system in containers, driven from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.integration.system import (
+    EXAMPLES,
+    System,
+    Tables,
+    embedded_tables,
+    eventually,
+    free_port,
+    submitted_table,
+)
+
+pytestmark = [pytest.mark.containers, pytest.mark.slow, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).parents[2]
+PROFILES = ("rabbitmq", "redis", "zeromq")
+DAEMONS = {"collector", "worker-openfoam", "worker-mpi", "backup"}
+
+
+def compose_command() -> list[str]:
+    probe = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+    return ["docker", "compose"] if probe.returncode == 0 else ["docker-compose"]
+
+
+class Project:
+    """A copy of the compose file with ports and secrets of its own."""
+
+    def __init__(self, folder: Path, profile: str) -> None:
+        self.folder, self.profile = folder, profile
+        ports = {f"{name.upper()}_PORT": str(free_port()) for name in (*PROFILES, "collector")}
+        self.env = os.environ | ports
+        (folder / "scripts").mkdir()
+        shutil.copy(ROOT / "docker-compose.yml", folder)
+        shutil.copy(ROOT / "scripts/secrets", folder / "scripts")
+        subprocess.run([folder / "scripts/secrets"], env=self.env, check=True)
+        name = f"test{uuid.uuid4().hex[:8]}"
+        self._compose = [*compose_command(), "-p", name, "--profile", profile]
+
+    def compose(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [*self._compose, *arguments],
+            cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=180, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{arguments}:\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def states(self) -> dict[str, tuple[str, str]]:
+        """State and health of each service's container."""
+        ids = self.compose("ps", "-q").split()
+        done = subprocess.run(["docker", "inspect", *ids], capture_output=True, check=True)
+        return {
+            each["Config"]["Labels"]["com.docker.compose.service"]: (
+                each["State"]["Status"],
+                each["State"].get("Health", {}).get("Status", ""),
+            )
+            for each in json.loads(done.stdout)
+        }
+
+    def all_healthy(self) -> bool:
+        states = self.states()
+        return all(
+            states.get(name, ("", ""))[1] == "healthy"
+            for name in (DAEMONS | {self.profile}) - {"backup"}
+        )
+
+    def client(self, folder: Path) -> System:
+        system = System(folder)
+        secrets = self.folder / "secrets"
+        system.env |= {
+            "QUEUE_RUNNER_BROKER_FILE": str(secrets / f"{self.profile}_url_outside"),
+            "QUEUE_RUNNER_TOKEN_FILE": str(secrets / "token"),
+            "QUEUE_RUNNER_COLLECTOR": f"http://127.0.0.1:{self.env['COLLECTOR_PORT']}",
+        }
+        return system
+
+
+@contextmanager
+def project(folder: Path, profile: str) -> Iterator[Project]:
+    folder.mkdir()
+    made = Project(folder, profile)
+    try:
+        made.compose("up", "-d")
+        eventually(made.all_healthy, within_s=120.0)
+        yield made
+    except AssertionError:
+        print(made.compose("logs", "--tail", "30"))
+        raise
+    finally:
+        made.compose("down", "-v", "-t", "20")
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    """What the examples give without any container."""
+    return embedded_tables(tmp_path_factory.mktemp("bare"))
+
+
+@pytest.mark.openfoam
+@pytest.mark.parametrize("profile", PROFILES)
+def test_examples_give_the_same_digits_in_containers(
+    profile: str, tmp_path: Path, bare: Tables
+) -> None:
+    with project(tmp_path / "compose", profile) as made:
+        system = made.client(tmp_path)
+        for example, expected in bare.items():
+            assert submitted_table(system, EXAMPLES / example / "study.yaml") == expected
+
+
+def test_a_backup_is_a_whole_database(tmp_path: Path) -> None:
+    with project(tmp_path / "compose", "zeromq") as made:
+        arguments = ["backup", "--to", "/backups", "--keep", "1"]
+        made.compose("exec", "-T", "backup", "queue-runner", *arguments)
+        copies = made.compose("exec", "-T", "backup", "sh", "-c", "ls /backups").split()
+        assert len(copies) == 1
+        check = "import sqlite3,sys; print(*sqlite3.connect(sys.argv[1]).execute('pragma integrity_check'))"
+        python = "/opt/queue-runner/bin/python"
+        said = made.compose("exec", "-T", "backup", python, "-c", check, f"/backups/{copies[0]}")
+        assert "ok" in said
