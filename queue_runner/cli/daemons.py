@@ -112,6 +112,7 @@ def worker(
         grace_s=grace_s,
         runtime=runtime,
         keep_folders=keep_folders.value,
+        health=True,
     )
     with connect(config.broker) as connection:
         connection.server()

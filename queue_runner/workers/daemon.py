@@ -24,6 +24,7 @@ from queue_runner.wire import decode
 from queue_runner.workers.attempt import Stopped, Workplace, attempt_job, version, without_run
 from queue_runner.workers.bundles import Bundles
 from queue_runner.workers.claims import CANCELLED, DRAINED, Claim, Claims
+from queue_runner.workers.health import HealthServer
 from queue_runner.workers.keeper import Keeper
 from queue_runner.workers.runtimes.base import Runtime
 from queue_runner.workers.settler import Ending, Settler
@@ -40,6 +41,8 @@ _NEVER_FITS_S = 30.0
 _REPORT_S = 10.0
 #: Seconds before a job whose bundle could not be fetched is offered again, to anyone.
 _STORE_AWAY_S = 10.0
+#: Seconds after which a loop that has not turned is taken to hang; it waits for a broker for less.
+_HANGS_S = 180.0
 EXIT_OK, EXIT_BUG = 0, 70
 
 
@@ -49,7 +52,8 @@ class WorkerSettings:
 
     scratch: where work folders are made. grace_s: what running jobs get to end by themselves when the
     worker drains. crash_limit: so many attempts more than asked for may vanish with their worker.
-    keep_folders: which work folders stay: "none", "failed" or "all".
+    keep_folders: which work folders stay: "none", "failed" or "all". health: whether to answer
+    `queue-runner health worker`.
     """
 
     name: str
@@ -64,6 +68,7 @@ class WorkerSettings:
     runtime: str = "process"
     crash_limit: int = 5
     keep_folders: str = "none"
+    health: bool = False
 
 
 class Worker:
@@ -83,6 +88,7 @@ class Worker:
         self._draining = threading.Event()
         self._failed: BaseException | None = None
         self._state = "starting"
+        self._turned_at = time.monotonic()
         self._told: set[str] = set()
 
     def _workplace(self) -> Workplace:
@@ -121,11 +127,14 @@ class Worker:
             self._thread("keeper", self._keeper.renew_and_tell),
             self._thread("listener", self._keeper.listen),
         ]
+        health = HealthServer(settings.scratch, self._health) if settings.health else None
+        if health is not None:
+            keeping.append(self._thread("health", health.run))
         try:
             self._state = "working"
             self._lease_until_drained()
         finally:
-            self._wind_up(runners, settling, keeping)
+            self._wind_up(runners, settling, keeping, health)
         return EXIT_OK if self._failed is None else EXIT_BUG
 
     def _check_store(self) -> None:
@@ -152,6 +161,7 @@ class Worker:
     def _lease_until_drained(self) -> None:
         queues = [job_queue(name) for name in self._settings.queues]
         while not self._draining.is_set():
+            self._turned_at = time.monotonic()
             self._give_back(self._slots.overdue(), delay_s=0.0)
             room = self._slots.room()
             if room <= 0:
@@ -283,6 +293,18 @@ class Worker:
             version=version(),
         )
 
+    def _health(self) -> dict[str, object]:
+        turned_s = time.monotonic() - self._turned_at
+        return {
+            "worker": self._settings.name,
+            "healthy": self._failed is None and (self._draining.is_set() or turned_s < _HANGS_S),
+            "state": self._state,
+            "cores": self._settings.cores,
+            "cores_free": self._slots.free_cores,
+            "running": list(self._claims.running()),
+            "turned_s": round(turned_s, 3),
+        }
+
     # -- the end -----------------------------------------------------------------------------------
 
     def _wind_up(
@@ -290,6 +312,7 @@ class Worker:
         runners: list[threading.Thread],
         settling: threading.Thread,
         keeping: list[threading.Thread],
+        health: HealthServer | None,
     ) -> None:
         self._state = "draining"
         self._keeper.tell()
@@ -306,6 +329,8 @@ class Worker:
         settling.join()
         self._state = "stopped"
         self._keeper.stop()
+        if health is not None:
+            health.close()
         for thread in keeping:
             thread.join()
         self._store.close()
