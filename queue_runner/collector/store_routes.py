@@ -103,13 +103,13 @@ class _Endpoints:
         return JSONResponse(dataclasses.asdict(standing))
 
 
-async def _body(request: Request, limit_bytes: int) -> bytes:
+async def _body(request: Request, limit_bytes: int) -> bytearray:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit_bytes:
             raise BadRequest(f"a body of more than {limit_bytes // 1024} KiB")
-    return bytes(body)
+    return body
 
 
 def _count(request: Request, name: str) -> int:
@@ -125,7 +125,7 @@ def _offset(header: str | None) -> int | None:
     return int(found.group(1)) if found else None
 
 
-def _collection(body: bytes) -> tuple[float, bool]:
+def _collection(body: bytearray) -> tuple[float, bool]:
     try:
         given = json.loads(body or b"{}")
         if not isinstance(given, dict) or set(given) - {"older_than_s", "dry_run"}:

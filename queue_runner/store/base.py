@@ -72,7 +72,7 @@ class Store(ABC):
         """Remove what broken transfers left that long ago; returns its size in bytes."""
 
     def close(self) -> None:
-        """Let go of connections; the store can be used again afterwards."""
+        """Let go of connections; the store is not used afterwards."""
         return None
 
     def check(self) -> None:

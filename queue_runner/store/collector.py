@@ -7,7 +7,7 @@ stopped, as long as it gets any further within `_PATIENCE_S` seconds.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any, NoReturn
 
 import httpx
@@ -92,16 +92,33 @@ class CollectorStore(Store):
         patience.progressed()
         while not answer["complete"]:
             received = answer["received_bytes"]
-            content.seek(start + received)
-            piece = content.read(min(PIECE_BYTES, max(0, size_bytes - received)))
-            if not piece and received < size_bytes:
-                raise StoreDamaged("the file became shorter.")
-            query = {"offset": received, "size_bytes": size_bytes}
-            answer = self._ask("PATCH", path, patience, params=query, content=piece).json()
+            answer = self._append(path, patience, content, start, received, size_bytes)
             if answer["complete"] or answer["received_bytes"] > received:
                 patience.progressed()
             else:
                 patience.wait(StoreUnavailable(f"store {self.name}: an upload does not go on"))
+
+    def _append(
+        self,
+        path: str,
+        patience: _Patience,
+        content: IO[bytes],
+        start: int,
+        offset: int,
+        size_bytes: int,
+    ) -> Any:
+        length = min(PIECE_BYTES, max(0, size_bytes - offset))
+        query = {"offset": offset, "size_bytes": size_bytes}
+
+        def options() -> dict[str, Any]:
+            # a generator, because httpx keeps what it sent until the garbage collector comes by
+            return {
+                "params": query,
+                "headers": {"content-length": str(length)},
+                "content": _piece(content, start + offset, length),
+            }
+
+        return self._ask("PATCH", path, patience, options).json()
 
     # -- get -------------------------------------------------------------------------------------
 
@@ -147,7 +164,9 @@ class CollectorStore(Store):
         body = {"older_than_s": older_than_s, "dry_run": dry_run}
         # it looks at every result there is, however long that takes
         timeout = httpx.Timeout(None, connect=10.0)
-        answer = self._ask("POST", "/v1/store/gc", _Patience(), json=body, timeout=timeout)
+        answer = self._ask(
+            "POST", "/v1/store/gc", _Patience(), lambda: {"json": body, "timeout": timeout}
+        )
         collected: dict[str, Any] = answer.json()
         return collected
 
@@ -162,10 +181,16 @@ class CollectorStore(Store):
 
     # -- requests --------------------------------------------------------------------------------
 
-    def _ask(self, method: str, path: str, patience: _Patience, **options: Any) -> httpx.Response:
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        patience: _Patience,
+        options: Callable[[], dict[str, Any]] = dict,
+    ) -> httpx.Response:
         while True:
             try:
-                response = self._http.request(method, path, **options)
+                response = self._http.request(method, path, **options())
                 if response.is_success:
                     return response
                 self._refuse(response)
@@ -207,6 +232,16 @@ _ERRORS: dict[str | None, type[FixThis]] = {
     "store-full": StoreFull,
     "other-content": StoreDamaged,
 }
+
+
+def _piece(content: IO[bytes], offset: int, length: int) -> Iterator[bytes]:
+    content.seek(offset)
+    while length:
+        chunk = content.read(min(CHUNK_BYTES, length))
+        if not chunk:
+            raise StoreDamaged("the file became shorter.")
+        length -= len(chunk)
+        yield chunk
 
 
 def _error(response: httpx.Response) -> tuple[str | None, str]:

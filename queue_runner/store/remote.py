@@ -27,18 +27,26 @@ _TIME_KEYS = ("LastModified", "mtime", "updated", "last_modified", "created")
 _FRESH_S = 3600.0
 
 
+#: Protocols without folders, for which `makedirs` would make a bucket of a misspelt name.
+_BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci"}
+
+
 class RemoteStore(Store):
     """Objects are written under another name and moved, so that also those who list see whole ones."""
 
     def __init__(self, filesystem: Any, root: str, name: str) -> None:
         self._fs, self._root, self.name = filesystem, root.rstrip("/"), name
+        protocol = filesystem.protocol
+        self._protocols = (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
     @contextmanager
     def _speaking(self) -> Iterator[None]:
         try:
             yield
-        except (QueueRunnerError, FileNotFoundError):
+        except QueueRunnerError:
             raise
+        except FileNotFoundError as error:
+            raise StoreRefused(f"store {self.name}: {error}; does the bucket exist?") from error
         except PermissionError as error:
             raise StoreRefused(f"store {self.name}: {error}; check its credentials") from error
         except Exception as error:  # every implementation has errors of its own
@@ -69,7 +77,8 @@ class RemoteStore(Store):
 
     def _write(self, path: str, content: IO[bytes], sha256: str) -> None:
         partial = f"{path}.{uuid.uuid4().hex}.part"
-        self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        if not _BUCKETS & set(self._protocols):
+            self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
         try:
             with self._fs.open(partial, "wb") as out:
                 written = measure(content, out)[0]
@@ -83,8 +92,9 @@ class RemoteStore(Store):
             raise
 
     def size_bytes(self, sha256: str) -> int | None:
+        path = self._path(sha256)
         with self._speaking():
-            info = self._info(self._path(sha256))
+            info = self._info(path)
         return None if info is None else int(info["size"])
 
     def _info(self, path: str) -> Any:
@@ -96,13 +106,15 @@ class RemoteStore(Store):
             return None
 
     def read(self, sha256: str, offset: int = 0) -> Iterator[bytes]:
-        try:
-            with self._speaking(), self._fs.open(self._path(sha256), "rb") as source:
-                source.seek(offset)
-                while chunk := source.read(CHUNK_BYTES):
-                    yield chunk
-        except FileNotFoundError as error:
-            raise NotFound(f"no object {sha256} in the store {self.name}") from error
+        path = self._path(sha256)
+        with self._speaking():
+            try:
+                with self._fs.open(path, "rb") as source:
+                    source.seek(offset)
+                    while chunk := source.read(CHUNK_BYTES):
+                        yield chunk
+            except FileNotFoundError as error:
+                raise NotFound(f"no object {sha256} in the store {self.name}") from error
 
     def entries(self) -> Iterator[Entry]:
         for name, info in self._listed():

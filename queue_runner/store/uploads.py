@@ -64,7 +64,9 @@ class Uploads:
             partial = self._partial(sha256)
             return Standing(partial.stat().st_size if partial.exists() else 0, False)
 
-    def append(self, sha256: str, offset: int, size_bytes: int, piece: bytes) -> Standing:
+    def append(
+        self, sha256: str, offset: int, size_bytes: int, piece: bytes | bytearray
+    ) -> Standing:
         """Add a piece to an upload of `size_bytes` in all; says where to go on.
 
         A piece that does not begin where the upload stands changes nothing.
@@ -85,7 +87,7 @@ class Uploads:
                 raise StoreDamaged(f"{offset + len(piece)} bytes of an upload of {size_bytes}")
             return self._add(sha256, offset, size_bytes, piece)
 
-    def _add(self, sha256: str, offset: int, size_bytes: int, piece: bytes) -> Standing:
+    def _add(self, sha256: str, offset: int, size_bytes: int, piece: bytes | bytearray) -> Standing:
         partial = self._partial(sha256)
         try:
             self._refuse_over_quota(partial, size_bytes)
