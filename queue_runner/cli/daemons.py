@@ -50,6 +50,8 @@ def start_logging(level: LogLevel) -> None:
     )
     # pika reports every reconnect attempt as an error with a trace; our adapter says it in one line
     logging.getLogger("pika").setLevel(logging.CRITICAL)
+    # httpx tells of every request
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def on_signals(drain: Callable[[], None]) -> None:

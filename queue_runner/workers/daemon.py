@@ -26,6 +26,7 @@ from queue_runner.workers.bundles import Bundles
 from queue_runner.workers.claims import CANCELLED, DRAINED, Claim, Claims
 from queue_runner.workers.health import HealthServer
 from queue_runner.workers.keeper import Keeper
+from queue_runner.workers.orphans import Orphans
 from queue_runner.workers.runtimes.base import Runtime
 from queue_runner.workers.settler import Ending, Settler
 from queue_runner.workers.slots import Slots
@@ -89,6 +90,7 @@ class Worker:
         self._failed: BaseException | None = None
         self._state = "starting"
         self._turned_at = time.monotonic()
+        self._orphans = Orphans()
         self._told: set[str] = set()
 
     def _workplace(self) -> Workplace:
@@ -281,6 +283,7 @@ class Worker:
 
     def _heartbeat(self) -> Heartbeat:
         settings = self._settings
+        self._orphans.reap()
         return Heartbeat(
             worker=settings.name,
             host=socket.gethostname(),
