@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +26,16 @@ def _no_openfoam() -> str | None:
     return None if shutil.which("icoFoam") else "no OpenFOAM on PATH"
 
 
-NEEDS: dict[str, Callable[[], str | None]] = {"containers": _no_engine, "openfoam": _no_openfoam}
+def _no_s3() -> str | None:
+    server = Path(__file__).parents[1] / ".cache/moto/bin/moto_server"
+    return None if server.exists() else "no S3 server; scripts/moto installs one"
+
+
+NEEDS: dict[str, Callable[[], str | None]] = {
+    "containers": _no_engine,
+    "openfoam": _no_openfoam,
+    "s3": _no_s3,
+}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

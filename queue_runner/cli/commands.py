@@ -10,6 +10,7 @@ from queue_runner.cli import (  # noqa: F401 - imported for the commands they re
     follow,
     health,
     images,
+    job,
     run,
     store,
     studies,

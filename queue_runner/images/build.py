@@ -96,7 +96,7 @@ def _build(client: DockerClient, context: Context, more: Mapping[str, bytes]) ->
         fileobj=_archive({**context.files, **more}),
         custom_context=True,
         tag=context.tag,
-        buildargs={**context.bases, "SOURCE_DATE_EPOCH": str(EPOCH_S)},
+        buildargs={**context.bases, "SOURCE_DATE_EPOCH": str(EPOCH_S), "CONTENT": content},
         labels={CONTENT_LABEL: content},
         # an engine may have no route out of its own networks; the packages come from there
         network_mode="host",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import select
 import shutil
@@ -34,6 +35,8 @@ from queue_runner.workers.runtimes.base import Outcome, Runtime, Stop
 
 KINDS = "queue_runner.kinds"
 _TRACE_LINES = 40
+#: Set in our images: tag and the hash of all that it was built from.
+IMAGE_VARIABLE = "QUEUE_RUNNER_IMAGE"
 #: Seconds between tries to keep what a finished job wrote, while its store is away.
 _STORE_RETRY_S = 5.0
 
@@ -325,6 +328,7 @@ def _host() -> dict[str, str]:
         "cpu": _cpu_model(),
         "kernel": platform.release(),
         "queue-runner": version(),
+        **({"image": image} if (image := os.environ.get(IMAGE_VARIABLE)) else {}),
     }
 
 

@@ -15,6 +15,11 @@ from queue_runner.errors import MissingTool
 
 _HINT = "apt-get install openmpi-bin libopenmpi-dev, or pip install 'queue-runner[mpi]'"
 _VERSION_WAIT_S = 30
+#: What chooses how ranks talk: Open MPI, UCX, libfabric, MPICH, Intel MPI.
+_TRANSPORT = {
+    "OMPI_MCA_pml", "OMPI_MCA_btl", "OMPI_MCA_mtl", "UCX_TLS", "UCX_NET_DEVICES", "FI_PROVIDER",
+    "MPICH_NETMOD", "MPIR_CVAR_CH4_NETMOD", "I_MPI_FABRICS", "I_MPI_OFI_PROVIDER",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,16 @@ class Mpi:
             if os.geteuid() == 0:
                 flags += ("--allow-run-as-root",)
         return (self.launcher, *flags, "-n", str(ranks), *extra)
+
+    def provenance(self) -> dict[str, str]:
+        """Flavour and version, and what the environment says of the transport between ranks."""
+        chosen = (
+            f"{name}={value}" for name, value in sorted(os.environ.items()) if name in _TRANSPORT
+        )
+        return {
+            "mpi": f"{self.flavour} {self.version}",
+            "mpi_transport": " ".join(chosen) or "the default of its version, one host",
+        }
 
     def environment(self) -> dict[str, str]:
         """PATH with this MPI's programs first, so that mpicc and mpiexec agree."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 import io
 import os
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import httpx
 import pytest
+import s3fs
 
 from queue_runner.errors import NotFound, StoreDamaged, StoreRefused, StoreUnavailable
 from queue_runner.store import Store, open_store
@@ -21,17 +20,15 @@ from queue_runner.store.garbage import collect_garbage
 from queue_runner.store.remote import RemoteStore
 from tests.integration.system import eventually, free_port
 
+pytestmark = pytest.mark.s3
+#: In an environment of its own: scripts/moto.
+MOTO = Path(__file__).parents[2] / ".cache/moto/bin/moto_server"
+
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     port = free_port()
-    command = [
-        str(Path(sys.executable).with_name("moto_server")),
-        "-H",
-        "127.0.0.1",
-        "-p",
-        str(port),
-    ]
+    command = [str(MOTO), "-H", "127.0.0.1", "-p", str(port)]
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)
         url = f"http://127.0.0.1:{port}"
@@ -57,16 +54,14 @@ def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     name = f"bucket-{os.urandom(6).hex()}"
-    boto3.client("s3").create_bucket(Bucket=name)
+    # fsspec remembers instances by their arguments, of which the environment is none
+    s3fs.S3FileSystem.clear_instance_cache()
+    s3fs.S3FileSystem().mkdir(name)
     return name
 
 
 @pytest.fixture
 def store(bucket: str) -> Store:
-    # fsspec remembers instances by their arguments, of which the environment is none
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()
     opened = open_store(f"s3://{bucket}/lab/store")
     assert isinstance(opened, RemoteStore)
     return opened
@@ -103,7 +98,7 @@ def test_what_is_not_there_or_damaged(store: Store, bucket: str) -> None:
         content_of(store, "0" * 64)
     sha256, _ = store.put(io.BytesIO(b"hello"))
     key = f"lab/store/{sha256[:2]}/{sha256}"
-    boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=b"jello")
+    s3fs.S3FileSystem().pipe_file(f"{bucket}/{key}", b"jello")
     with pytest.raises(StoreDamaged):
         content_of(store, sha256)
 
@@ -111,7 +106,7 @@ def test_what_is_not_there_or_damaged(store: Store, bucket: str) -> None:
 def test_what_another_client_put_is_seen(store: Store, bucket: str) -> None:
     sha256, _ = store.put(io.BytesIO(b"one"))
     assert store.has(sha256)
-    boto3.client("s3").delete_object(Bucket=bucket, Key=f"lab/store/{sha256[:2]}/{sha256}")
+    s3fs.S3FileSystem().rm_file(f"{bucket}/lab/store/{sha256[:2]}/{sha256}")
     assert not store.has(sha256)
     store.put(io.BytesIO(b"one"))
     assert content_of(store, sha256) == b"one"

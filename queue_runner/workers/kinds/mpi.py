@@ -32,8 +32,7 @@ class MpiKind(Kind):
         return [Step(name="mpiexec", argv=program, log="log.mpiexec", env=env)]
 
     def provenance(self, job: Job, folder: Path) -> dict[str, str]:
-        found = _found()
-        return {"mpi": f"{found.flavour} {found.version}", "ranks": str(job.spec["ranks"])}
+        return {**_found().provenance(), "ranks": str(job.spec["ranks"])}
 
 
 def _found() -> mpi.Mpi:

@@ -12,7 +12,7 @@ from queue_runner.model import Job, Reason, Scalar
 from queue_runner.workers import mpi
 from queue_runner.workers.kinds.base import Diagnosis, Kind, Step
 from queue_runner.workers.kinds.command import step_names
-from queue_runner.workers.openfoam import fields, functions, locate, logs
+from queue_runner.workers.openfoam import fields, functions, locate, logs, provenance
 from queue_runner.workers.openfoam.dictionaries import assign
 
 
@@ -55,7 +55,13 @@ class OpenFoamKind(Kind):
         return metrics
 
     def provenance(self, job: Job, folder: Path) -> dict[str, str]:
-        return {"application": _application(folder), "ranks": str(_ranks(job))}
+        application = _application(folder)
+        facts = {"application": application, "ranks": str(_ranks(job))}
+        facts |= provenance.solver(folder / f"log.{application}")
+        if _ranks(job) > 1:
+            facts["decomposition"] = provenance.decomposition(folder)
+            facts |= mpi.find("openmpi").provenance()
+        return facts
 
 
 def _ranks(job: Job) -> int:

@@ -1,0 +1,63 @@
+"""`show` and `rerun`: what a job was run with, and the same once more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.integration.system import EXAMPLES, System, running_system, study_folder
+
+STUDY = """\
+study: sums
+kind: command
+parameters: {x: [1, 2, 3]}
+command: {files: ., run: [./job.sh, "{x}"]}
+measure: {log: {y: 'y = (\\S+)'}}
+keep: [out.txt]
+"""
+
+
+def test_a_job_shows_all_and_runs_again(tmp_path: Path, zeromq_url: str) -> None:
+    with running_system(tmp_path, zeromq_url) as system:
+        changing = tmp_path / "changed"
+        script = (
+            f'#!/bin/sh\necho "y = $1"; echo $1 >out.txt\n[ ! -e {changing} ] || echo 9 >out.txt\n'
+        )
+        system.ok("submit", str(study_folder(system, STUDY, job__sh=script)), "--wait")
+        job = system.json("results")[1]["job"]
+        shown = system.json("show", job)
+        assert shown["job"]["point"] == {"x": 2}
+        assert shown["result"]["metrics"] == {"y": 2}
+        assert shown["rerun"] == f"queue-runner rerun {job}"
+        known = shown["result"]["provenance"]
+        assert {"host", "cpu", "kernel", "queue-runner", "runtime", "ranks", "bundle"} <= set(known)
+        assert known["bundle"] in system.ok("show", job)
+
+        assert "the same again" in system.ok("rerun", job, "--to", "again")
+        assert (tmp_path / "again" / f"{job}.1" / "out.txt").read_text() == "2\n"
+        changing.touch()
+        again = system.call("rerun", job, "--to", "again")
+        assert again.returncode == 1
+        assert "out.txt was" in again.stdout
+
+
+def test_a_job_that_is_not_there(tmp_path: Path, zeromq_url: str) -> None:
+    with running_system(tmp_path, zeromq_url) as system:
+        for command in ("show", "rerun"):
+            done = system.call(command, "none.0000001")
+            assert done.returncode == 2
+            assert "none.0000001" in done.stderr
+            assert "Traceback" not in done.stderr
+
+
+@pytest.mark.openfoam
+def test_a_parallel_case_tells_its_solver_and_mpi(tmp_path: Path) -> None:
+    system = System(tmp_path)
+    system.ok("run", str(EXAMPLES / "pitzdaily/study.yaml"), "-q", timeout_s=200)
+    known = system.json("show", system.json("results")[0]["job"])["result"]["provenance"]
+    assert known["application"] == "simpleFoam"
+    assert known["openfoam"]
+    assert known["decomposition"].startswith("simple (2")
+    assert known["mpi"].startswith("openmpi ")
+    assert known["ranks"] == "2"
