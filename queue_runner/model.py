@@ -36,6 +36,7 @@ class Reason(StrEnum):
     METRICS = "metrics"  # it ran, but what it was to measure is not there or not readable
     WORKER_LOST = "worker-lost"  # so many workers died with it that it is suspected to kill them
     STORE = "store"  # bundle or artifacts could not be fetched or kept
+    IMAGE = "image"  # the worker has no such image, or another one under that tag
     BROKEN_KIND = "broken-kind"  # a bug in a kind or runtime plug-in; the log tail has its trace
 
 
@@ -76,6 +77,8 @@ class Job:
     bundle: SHA-256 of the template folder in the store, or None.
     measure: what to read from the finished work folder; see `workers/measure.py`.
     keep: globs, relative to the work folder, of files to keep as artifacts.
+    image: what its containers are made of, `name:tag@sha256:...`; None for the worker's own choice.
+    container: `network`, `shm` (bytes) and `cpuset`, where they are not the default.
     """
 
     id: str
@@ -91,6 +94,8 @@ class Job:
     keep: tuple[str, ...] = ()
     queue: str = "default"
     priority: int = 0
+    image: str | None = None
+    container: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

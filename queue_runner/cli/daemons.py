@@ -27,6 +27,7 @@ from queue_runner.cli.options import (
     read_token,
     size_bytes,
 )
+from queue_runner.errors import FixThis
 
 
 class LogLevel(StrEnum):
@@ -89,7 +90,13 @@ def worker(
         float,
         typer.Option("--grace", min=0, metavar="SECONDS", help="For running jobs when draining."),
     ] = 30.0,
-    runtime: Annotated[str, typer.Option("--runtime", help="Where processes live.")] = "process",
+    runtime: Annotated[
+        str, typer.Option("--runtime", help="process, or docker: a container for each step.")
+    ] = "process",
+    image: Annotated[
+        str | None,
+        typer.Option("--image", help="With --runtime docker, for jobs that name no image."),
+    ] = None,
     keep_folders: Keep = KeepFolders.NONE,
     log_level: Level = LogLevel.INFO,
 ) -> int:
@@ -99,6 +106,8 @@ def worker(
     from queue_runner.workers.daemon import Worker, WorkerSettings
 
     start_logging(log_level)
+    if image is not None and runtime != "docker":
+        raise FixThis(f"--image {image} goes with --runtime docker")
     config = load_config(
         broker=broker, collector=collector, token=read_token(token_file), store=store
     )
@@ -113,6 +122,7 @@ def worker(
         lease_s=lease_s,
         grace_s=grace_s,
         runtime=runtime,
+        image=image,
         keep_folders=keep_folders.value,
         health=True,
     )

@@ -26,7 +26,7 @@ from queue_runner.client.fetch import Fetched, fetch_results
 from queue_runner.client.frames import to_frame
 from queue_runner.client.http import HttpRecords
 from queue_runner.client.submit import Progress, job_message, submit_jobs, to_inbox
-from queue_runner.errors import CollectorUnavailable, FixThis, NotFound
+from queue_runner.errors import CollectorUnavailable, EngineUnavailable, FixThis, NotFound
 from queue_runner.model import (
     INBOX_QUEUE,
     CancelRequest,
@@ -110,6 +110,7 @@ class Client:
         again goes on where a submission was interrupted, and otherwise changes nothing.
         Raises `StudyError`, `BrokerUnavailable`, `BrokerRefused`, `CollectorUnavailable`.
         """
+        study = pinned(study)
         template = study.template()
         bundle = None
         if template is not None:
@@ -242,6 +243,26 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def pinned(study: Study) -> Study:
+    """The study with the digest that its image's tag means now, in the Docker engine of this machine.
+
+    Raises `FixThis` where there is no such image here, `EngineUnavailable` without an engine.
+    """
+    if study.image is None or "@" in study.image:
+        return study
+    from queue_runner.images.engine import open_engine
+    from queue_runner.workers.runtimes.docker.images import pin
+
+    try:
+        with open_engine() as engine:
+            return study.with_image(pin(engine, study.image))
+    except EngineUnavailable as error:
+        raise EngineUnavailable(
+            f"{error}. It is needed to pin the image {study.image} of study {study.name}; or name the"
+            " image with its digest (@sha256:..., from `docker inspect` where it is)"
+        ) from error
 
 
 class StudyHandle:

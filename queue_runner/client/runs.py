@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from queue_runner.client.client import Client, StudyHandle
+from queue_runner.client.client import Client, StudyHandle, pinned
 from queue_runner.client.embedded import Embedded, embedded
 from queue_runner.client.folder import RunFolder, RunsFolder
 from queue_runner.client.plots import choose_axes, draw
@@ -43,6 +43,7 @@ class RunSettings:
     cores: int | None = None
     memory_bytes: int | None = None
     keep_folders: str = "failed"
+    runtime: str = "process"
 
     @property
     def usable_cores(self) -> int:
@@ -82,6 +83,7 @@ def local_run(study: Study, settings: RunSettings) -> Iterator[LocalRun]:
     On leaving, running jobs get `GRACE_S` seconds, the rest stays queued in the folder.
     Raises `StudyError` for a job that this machine can never run.
     """
+    study = pinned(study)
     runs = RunsFolder(settings.folder)
     settings.folder.mkdir(parents=True, exist_ok=True)
     record = _record(study, runs.store_url)
@@ -127,6 +129,7 @@ def _worker(study: Study, settings: RunSettings, run: RunFolder, store_url: str)
         lease_s=_LEASE_S,
         grace_s=GRACE_S,
         keep_folders=settings.keep_folders,
+        runtime=settings.runtime,
     )
 
 

@@ -39,6 +39,24 @@ def open_engine(timeout_s: float = 60.0) -> Iterator[DockerClient]:
         yield client
 
 
+@contextmanager
+def engine_errors() -> Iterator[None]:
+    """Turn what the SDK raises when the engine goes away into `EngineUnavailable`.
+
+    What the engine answers (`docker.errors.APIError`) passes, unless it says that it is going down.
+    """
+    import requests
+    import urllib3
+    from docker.errors import APIError
+
+    try:
+        yield
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as error:
+        if isinstance(error, APIError) and (error.status_code or 0) < 503:
+            raise
+        raise engine_error(error) from error
+
+
 def _knock() -> None:
     """The SDK leaves its socket open when it cannot connect it."""
     scheme, _, path = _where().partition("://")

@@ -14,6 +14,8 @@ from queue_runner.study.problems import Path, Problems, short
 from queue_runner.study.units import parse_bytes, parse_seconds
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+_IMAGE = r"^[a-z0-9][a-z0-9._/:-]*(:[A-Za-z0-9_][A-Za-z0-9._-]*)?(@sha256:[0-9a-f]{64})?$"
+_NETWORK = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
 _QUEUE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
@@ -146,6 +148,24 @@ _PARAMETERS = {
 }
 
 
+def _bytes(value: object) -> object:
+    return parse_bytes(value) if isinstance(value, str) else value
+
+
+def _isolated(value: object) -> object:
+    if value == "host":
+        raise ValueError("none, bridge or the name of a Docker network; the host's own is not lent")
+    return value
+
+
+class ContainerModel(Strict):
+    """What a job's container is allowed beyond the least."""
+
+    network: Annotated[str, BeforeValidator(_isolated), Field(pattern=_NETWORK)] = "none"
+    shm: Annotated[int | None, BeforeValidator(_bytes)] = None
+    cpuset: bool = False
+
+
 class StudyModel(Strict):
     """All of a study but its kind's own section."""
 
@@ -170,6 +190,8 @@ class StudyModel(Strict):
     keep: list[str] = []
     queue: str = Field(default="default", pattern=_QUEUE)
     priority: int = Field(default=0, ge=0, le=MAX_PRIORITY)
+    image: str | None = Field(default=None, pattern=_IMAGE)
+    container: ContainerModel = ContainerModel()
 
 
 _EXPECTED = {
@@ -186,6 +208,8 @@ _EXPECTED = {
 }
 _PATTERNS = {
     _NAME: "a name of letters, digits, - and _ (at most 64)",
+    _IMAGE: "an image such as queue-runner/openfoam:latest, with or without @sha256:...",
+    _NETWORK: "none, bridge, or the name of a Docker network",
     _QUEUE: "a name of letters, digits, ., - and _ (at most 64)",
 }
 

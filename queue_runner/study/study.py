@@ -117,6 +117,16 @@ class Study:
         return self._model.queue
 
     @property
+    def image(self) -> str | None:
+        """What its containers are made of; None for each worker's own choice."""
+        return self._model.image
+
+    def with_image(self, image: str) -> Self:
+        """The same study in another image."""
+        document = {**self._document, "image": image}
+        return self.from_document(document, self._place, self._locate)
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         return self._space.names
 
@@ -177,7 +187,7 @@ class Study:
         """NAME-HASH: equal for studies that give the same results, whatever their queue or retries."""
         spec = self._document
         decisive = ("study", "kind", self.kind, "parameters", "zip", "sample", "points", "derived",
-                    "where", "measure", "keep")  # fmt: skip
+                    "where", "measure", "keep", "image", "container")  # fmt: skip
         content = {key: spec[key] for key in decisive if spec.get(key)}
         content["bundle"] = bundle
         content["cores"] = self._model.resources.cores
@@ -248,6 +258,8 @@ class Study:
             keep=self._keep,
             queue=self.queue,
             priority=self._model.priority,
+            image=self._model.image,
+            container=self._container,
         )
 
     def _resources(self, names: Mapping[str, Any]) -> Resources:
@@ -275,6 +287,10 @@ class Study:
         return RetryPolicy(
             retries.count, tuple(retries.on), retries.first, retries.factor, retries.max
         )
+
+    @cached_property
+    def _container(self) -> Mapping[str, Any]:
+        return self._model.container.model_dump(exclude_defaults=True)
 
     @cached_property
     def _keep(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from queue_runner import plugins
 from queue_runner.errors import (
+    EngineUnavailable,
     JobError,
     StoreFull,
     StoreRefused,
@@ -32,6 +33,7 @@ from queue_runner.workers.bundles import Bundles
 from queue_runner.workers.kinds.base import Kind, Step
 from queue_runner.workers.measure import measure
 from queue_runner.workers.runtimes.base import Outcome, Runtime, Stop
+from queue_runner.workers.site import at
 
 KINDS = "queue_runner.kinds"
 _TRACE_LINES = 40
@@ -98,12 +100,13 @@ def attempt_job(place: Workplace, job: Job, attempt: int, stop: Stop) -> Result:
     started_at, record, failure = time.time(), _Record(), None
     folder = place.folder / f"{job.id}.{attempt}"
     try:
-        _run(place, job, folder, stop, record)
+        with at(place.runtime.site(job)):
+            _run(place, job, folder, stop, record)
     except JobError as error:
         failure = Failure(error.reason, str(error), error.step, error.exit_code)
     except OSError as error:
         failure = Failure(Reason.PREPARE, f"work folder: {error}")
-    except (Stopped, StoreUnavailable, StoreRefused):
+    except (Stopped, StoreUnavailable, StoreRefused, EngineUnavailable):
         raise
     except Exception as error:  # noqa: BLE001 - a bug of a plug-in costs its own job only
         failure = Failure(
@@ -316,6 +319,7 @@ def without_run(
 
 def _provenance(place: Workplace, kind: Kind, job: Job, folder: Path) -> dict[str, str]:
     facts = {**_host(), "runtime": place.runtime_name, "ranks": str(job.resources.ranks)}
+    facts |= place.runtime.provenance(job)
     if job.bundle is not None:
         facts["bundle"] = job.bundle
     return {**facts, **kind.provenance(job, folder)}

@@ -17,7 +17,13 @@ from pathlib import Path
 
 from queue_runner import plugins
 from queue_runner.brokers.base import Broker, Dead, Delivery, Retry
-from queue_runner.errors import BrokerUnavailable, StoreRefused, StoreUnavailable, WireError
+from queue_runner.errors import (
+    BrokerUnavailable,
+    EngineUnavailable,
+    StoreRefused,
+    StoreUnavailable,
+    WireError,
+)
 from queue_runner.model import Failure, Heartbeat, Job, Reason, State, job_queue
 from queue_runner.store import open_store
 from queue_runner.wire import decode
@@ -53,8 +59,8 @@ class WorkerSettings:
 
     scratch: where work folders are made. grace_s: what running jobs get to end by themselves when the
     worker drains. crash_limit: so many attempts more than asked for may vanish with their worker.
-    keep_folders: which work folders stay: "none", "failed" or "all". health: whether to answer
-    `queue-runner health worker`.
+    keep_folders: which work folders stay: "none", "failed" or "all". image: of the runtime `docker`, for
+    jobs that name none. health: whether to answer `queue-runner health worker`.
     """
 
     name: str
@@ -67,6 +73,7 @@ class WorkerSettings:
     lease_s: float = 60.0
     grace_s: float = 30.0
     runtime: str = "process"
+    image: str | None = None
     crash_limit: int = 5
     keep_folders: str = "none"
     health: bool = False
@@ -80,7 +87,8 @@ class Worker:
         self._settings, self._broker = settings, broker
         runtime = plugins.load(RUNTIMES, settings.runtime)
         self._store = open_store(settings.store_url, settings.store_token)
-        self._runtime: Runtime = runtime(settings.scratch)
+        options = {} if settings.image is None else {"image": settings.image}
+        self._runtime: Runtime = runtime(settings.scratch, **options)
         self._place = self._workplace()
         self._slots = Slots(settings.cores, settings.memory_bytes)
         self._claims = Claims()
@@ -244,8 +252,8 @@ class Worker:
         except Stopped as stopped:
             self._end_stopped(claim, stopped.reason)
             return
-        except (StoreUnavailable, StoreRefused) as error:
-            # nothing is wrong with the job; it has not begun to run
+        except (StoreUnavailable, StoreRefused, EngineUnavailable) as error:
+            # nothing is wrong with the job
             log.warning("%s is given back: %s", job.id, error)
             if claim.lost:
                 self._claims.remove([delivery])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +10,9 @@ from functools import cache
 from pathlib import Path
 
 from queue_runner.errors import MissingTool
+from queue_runner.workers.site import Site, current
 
 _HINT = "apt-get install openmpi-bin libopenmpi-dev, or pip install 'queue-runner[mpi]'"
-_VERSION_WAIT_S = 30
 #: What chooses how ranks talk: Open MPI, UCX, libfabric, MPICH, Intel MPI.
 _TRANSPORT = {
     "OMPI_MCA_pml", "OMPI_MCA_btl", "OMPI_MCA_mtl", "UCX_TLS", "UCX_NET_DEVICES", "FI_PROVIDER",
@@ -36,14 +34,16 @@ class Mpi:
         if self.flavour == "openmpi":
             # several jobs share a node: bound ranks of two jobs would sit on the same core
             flags = ("--oversubscribe", "--bind-to", "none")
-            if os.geteuid() == 0:
+            if current().root:
                 flags += ("--allow-run-as-root",)
         return (self.launcher, *flags, "-n", str(ranks), *extra)
 
     def provenance(self) -> dict[str, str]:
         """Flavour and version, and what the environment says of the transport between ranks."""
         chosen = (
-            f"{name}={value}" for name, value in sorted(os.environ.items()) if name in _TRANSPORT
+            f"{name}={value}"
+            for name, value in sorted(current().variables.items())
+            if name in _TRANSPORT
         )
         return {
             "mpi": f"{self.flavour} {self.version}",
@@ -52,19 +52,22 @@ class Mpi:
 
     def environment(self) -> dict[str, str]:
         """PATH with this MPI's programs first, so that mpicc and mpiexec agree."""
-        path = f"{Path(self.launcher).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        return {"PATH": path}
+        path = current().variables.get("PATH", os.defpath)
+        return {"PATH": f"{Path(self.launcher).parent}{os.pathsep}{path}"}
+
+
+def find(flavour: str | None = None) -> Mpi:
+    """The first MPI on PATH that has mpicc too, else the first at all. Raises `MissingTool`."""
+    return _find(current(), flavour)
 
 
 @cache
-def find(flavour: str | None = None) -> Mpi:
-    """The first MPI on PATH that has mpicc too, else the first at all. Raises `MissingTool`."""
-    found = [each for each in _all() if flavour in (None, each.flavour)]
+def _find(site: Site, flavour: str | None) -> Mpi:
+    found = [each for each in _all(site) if flavour in (None, each.flavour)]
     if not found:
         raise MissingTool(f"no {flavour or 'MPI'} mpiexec on PATH; {_HINT}")
-    return next(
-        (each for each in found if (Path(each.launcher).parent / "mpicc").exists()), found[0]
-    )
+    with_compiler = (each for each in found if site.is_file(f"{Path(each.launcher).parent}/mpicc"))
+    return next(with_compiler, found[0])
 
 
 def describe() -> str:
@@ -73,25 +76,21 @@ def describe() -> str:
     return f"{mpi.flavour} {mpi.version}: {mpi.launcher}"
 
 
-def _all() -> Iterator[Mpi]:
+def _all(site: Site) -> Iterator[Mpi]:
     own = str(Path(sys.prefix) / "bin")
-    on_path = [entry for entry in os.environ.get("PATH", os.defpath).split(os.pathsep) if entry]
+    on_path = [each for each in site.variables.get("PATH", os.defpath).split(os.pathsep) if each]
     # the wheel serves where the machine has none, also when its folder comes first on PATH
     for folder in [*(entry for entry in on_path if entry != own), own]:
-        launcher = shutil.which("mpiexec", path=folder) or shutil.which("mpirun", path=folder)
+        launcher = site.which("mpiexec", folder) or site.which("mpirun", folder)
         if launcher:
-            yield _classified(launcher)
+            yield _classified(site, launcher)
 
 
-@cache
-def _classified(launcher: str) -> Mpi:
+def _classified(site: Site, launcher: str) -> Mpi:
     try:
-        done = subprocess.run(
-            [launcher, "--version"], capture_output=True, text=True, timeout=_VERSION_WAIT_S
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        text = site.ask([launcher, "--version"])
+    except OSError as error:
         raise MissingTool(f"{launcher} --version does not answer: {error}; {_HINT}") from error
-    text = done.stdout + done.stderr
     lines = [line.split() for line in text.splitlines() if line.strip()]
     if "Open MPI" in text or "OpenRTE" in text:
         return Mpi(launcher, "openmpi", lines[0][-1])

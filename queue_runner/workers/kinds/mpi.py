@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
-import subprocess
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from queue_runner.errors import JobError, MissingTool
 from queue_runner.model import Job, Reason
 from queue_runner.workers import mpi
-from queue_runner.workers.kinds.base import Kind, Step
+from queue_runner.workers.kinds.base import Diagnosis, Kind, Step
+from queue_runner.workers.site import current
 
 _BUILD_LOG = "log.build"
+_BUILD = "build"
+#: Beside the work folders of a worker, and gone with them.
+_CACHE = "build-cache"
 
 
 class MpiKind(Kind):
     def prepare(self, job: Job, folder: Path) -> None:
         if job.spec.get("build"):
-            _built(job, folder, _found())
+            with suppress(FileNotFoundError):
+                shutil.copytree(_built(job, folder, _found()), folder, dirs_exist_ok=True)
 
     def steps(self, job: Job, folder: Path) -> Sequence[Step]:
         found = _found()
@@ -29,7 +34,21 @@ class MpiKind(Kind):
         argv = found.argv(int(spec["ranks"]), tuple(spec.get("mpiexec_args") or ()))
         env = {**found.environment(), **(spec.get("env") or {})}
         program = (*argv, spec["program"], *spec.get("args", ()))
-        return [Step(name="mpiexec", argv=program, log="log.mpiexec", env=env)]
+        run = Step(name="mpiexec", argv=program, log="log.mpiexec", env=env)
+        if not spec.get("build") or _built(job, folder, found).is_dir():
+            return [run]
+        return [*_build_steps(spec["build"], env), run]
+
+    def verify(self, job: Job, folder: Path, step: Step, log_tail: str) -> Diagnosis | None:
+        if step.name == _last_build(job):
+            _remember(_built(job, folder, _found()), folder)
+        return None
+
+    def diagnose(self, job: Job, folder: Path, step: Step, log_tail: str) -> Diagnosis | None:
+        if step.log != _BUILD_LOG:
+            return None
+        last = "\n".join(log_tail.splitlines()[-10:])
+        return Diagnosis(Reason.PREPARE, f"build: {' '.join(step.argv)} failed:\n{last}")
 
     def provenance(self, job: Job, folder: Path) -> dict[str, str]:
         return {**_found().provenance(), "ranks": str(job.spec["ranks"])}
@@ -42,50 +61,31 @@ def _found() -> mpi.Mpi:
         raise JobError(Reason.MISSING_PROGRAM, str(error)) from error
 
 
-def _built(job: Job, folder: Path, found: mpi.Mpi) -> None:
-    """Copy the build of this version of the files into `folder`, making it if need be."""
+def _build_steps(build: Sequence[Sequence[str]], env: dict[str, str]) -> list[Step]:
+    return [
+        Step(name=f"{_BUILD}-{number}", argv=tuple(argv), log=_BUILD_LOG, env=env)
+        for number, argv in enumerate(build, 1)
+    ]
+
+
+def _last_build(job: Job) -> str:
+    return f"{_BUILD}-{len(job.spec.get('build') or ())}"
+
+
+def _built(job: Job, folder: Path, found: mpi.Mpi) -> Path:
+    """Where the build of this version of the files is, or will be."""
     key = json.dumps(
-        [job.bundle, job.spec["build"], job.spec.get("env"), found.launcher, found.version]
-    )
-    cache = folder.parent / "build-cache" / hashlib.sha256(key.encode()).hexdigest()
+        [job.bundle, job.spec["build"], job.spec.get("env"), found.launcher, found.version,
+         current().name]
+    )  # fmt: skip
+    return folder.parent / _CACHE / hashlib.sha256(key.encode()).hexdigest()
+
+
+def _remember(cache: Path, folder: Path) -> None:
+    """Keep a copy for the jobs to come. Whoever is first wins: the others have built the same."""
     cache.parent.mkdir(exist_ok=True)
-    with cache.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if cache.is_dir():
-            shutil.copytree(cache, folder, dirs_exist_ok=True)
-            return
-        _build(job, folder, found)
-        partial = cache.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(folder, partial)
-        partial.rename(cache)
-
-
-def _build(job: Job, folder: Path, found: mpi.Mpi) -> None:
-    env = {**found.environment(), **(job.spec.get("env") or {})}
-    for argv in job.spec["build"]:
-        program = shutil.which(argv[0], path=env["PATH"]) or argv[0]
-        try:
-            done = subprocess.run(
-                [program, *argv[1:]],
-                cwd=folder,
-                env=env,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=job.resources.wall_time_s,
-            )
-        except FileNotFoundError as error:
-            raise JobError(
-                Reason.MISSING_PROGRAM, f"build: {argv[0]!r} is not installed", step="build"
-            ) from error
-        except subprocess.TimeoutExpired as error:
-            raise JobError(
-                Reason.WALL_TIME, f"build: {argv[0]!r} ran too long", step="build"
-            ) from error
-        with (folder / _BUILD_LOG).open("a") as log:
-            log.write(done.stdout)
-        if done.returncode:
-            tail = "\n".join(done.stdout.splitlines()[-10:])
-            text = f"build: {' '.join(argv)} ended with {done.returncode}:\n{tail}"
-            raise JobError(Reason.PREPARE, text, step="build", exit_code=done.returncode)
+    with tempfile.TemporaryDirectory(dir=cache.parent) as partial:
+        copy = Path(partial) / "copy"
+        shutil.copytree(folder, copy)
+        with suppress(OSError):
+            copy.rename(cache)

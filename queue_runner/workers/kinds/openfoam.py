@@ -119,8 +119,10 @@ def _around(plan: list[tuple[list[str], bool]]) -> list[tuple[list[str], bool]]:
 def _argv(
     argv: list[str], parallel: bool, launch: tuple[str, ...], folder: Path
 ) -> tuple[str, ...]:
-    found = locate.program(argv[0]) if "/" not in argv[0] else str(folder / argv[0])
-    if found is None or not Path(found).is_file():
+    # what has a slash is in the work folder, which is the same everywhere
+    own = folder / argv[0] if "/" in argv[0] else None
+    found = locate.program(argv[0]) if own is None else str(own) if own.is_file() else None
+    if found is None:
         raise JobError(
             Reason.MISSING_PROGRAM,
             f"{argv[0]!r} is not installed with this OpenFOAM ({locate.describe()})",

@@ -15,6 +15,7 @@ from queue_runner.model import Job, Reason, Scalar
 from queue_runner.workers.kinds.base import Diagnosis, Kind, Step
 from queue_runner.workers.measure import flat_metrics
 from queue_runner.workers.pycall import RETURNED
+from queue_runner.workers.site import HOST, current
 
 _LOG = "log.python"
 
@@ -56,4 +57,5 @@ class PythonKind(Kind):
         return {"value": value}
 
     def provenance(self, job: Job, folder: Path) -> dict[str, str]:
-        return {"python": platform.python_version()}
+        # the interpreter of an image is the image's
+        return {"python": platform.python_version()} if current() is HOST else {}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from queue_runner.model import Job, Resources
 from queue_runner.workers.kinds.base import Step
+from queue_runner.workers.site import HOST, Site
 
 
 class Stop:
@@ -70,6 +71,16 @@ class Runtime(ABC):
     @abstractmethod
     def folder(self) -> Path:
         """Where attempts' work folders belong: `sweep` removes it when its worker has died."""
+
+    def site(self, job: Job) -> Site:
+        """Where the job's programs are, for its kind to look. Raises `JobError` where there is no such
+        place.
+        """
+        return HOST
+
+    def provenance(self, job: Job) -> dict[str, str]:
+        """What this runtime adds to how a job was computed."""
+        return {}
 
     @abstractmethod
     def run(

@@ -52,10 +52,10 @@ def sweep(scratch: Path) -> int:
     """End processes and remove folders whose owner is dead; returns how many processes there were."""
     ended = 0
     for lock in {variable(pid, OWNER) for pid in pids() if pid != os.getpid()} - {None}:
-        if lock is not None and not _held(Path(lock)):
+        if lock is not None and not held(Path(lock)):
             ended += kill_marked(OWNER, lock)
     for folder in scratch.glob(f"{_PREFIX}*"):
-        if not _held(folder / "lock"):
+        if not held(folder / "lock"):
             name = folder.name.removeprefix(_PREFIX)
             for temporary in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}{name}-*"):
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -63,7 +63,8 @@ def sweep(scratch: Path) -> int:
     return ended
 
 
-def _held(lock: Path) -> bool:
+def held(lock: Path) -> bool:
+    """Whether the owner of this lock is alive."""
     try:
         handle = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:

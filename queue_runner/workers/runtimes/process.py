@@ -28,6 +28,7 @@ from queue_runner.workers.runtimes.processes import (
     signal_group,
 )
 from queue_runner.workers.runtimes.warm import WarmServers
+from queue_runner.workers.site import HOST, Site
 
 #: Seconds between looks at the memory of a step that has a limit.
 _WATCH_S = 0.25
@@ -47,6 +48,15 @@ class ProcessRuntime(Runtime):
     def folder(self) -> Path:
         """Where attempts' work folders belong, so that they are found when this worker dies."""
         return self._owner.folder
+
+    def site(self, job: Job) -> Site:
+        if job.image is not None:
+            raise JobError(
+                Reason.IMAGE,
+                f"the study asks for the image {job.image}, and this worker starts bare processes;"
+                " start it with --runtime docker, or leave `image` out",
+            )
+        return HOST
 
     def run(
         self,

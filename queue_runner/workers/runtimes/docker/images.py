@@ -1,0 +1,90 @@
+"""Which image a job runs in, and whether this engine has the very one that was meant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from queue_runner.errors import FixThis, JobError
+from queue_runner.images.engine import engine_errors
+from queue_runner.model import Job, Reason
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.images import Image
+
+#: For jobs that name no image: by kind, and for all other kinds.
+DEFAULTS = {"openfoam": "queue-runner/openfoam:latest", "mpi": "queue-runner/mpi:latest"}
+DEFAULT = "queue-runner/base:latest"
+
+
+def pin(client: DockerClient, image: str) -> str:
+    """`image` with the digest that its tag means in this engine: `name:tag@sha256:...`.
+
+    For an image that was built here, and never in a registry, that is the image's id. One that has a
+    digest already stays as it is. Raises `FixThis` where there is no such image.
+    """
+    from docker.errors import DockerException, ImageNotFound
+
+    if "@" in image:
+        return image
+    try:
+        with engine_errors():
+            found = client.images.get(image)
+    except ImageNotFound as error:
+        raise FixThis(f"{image}: {_not_here(image)}") from error
+    except DockerException as error:
+        raise FixThis(f"{image}: {error}") from error
+    return f"{image}@{_digests(found)[0]}"
+
+
+def resolve(client: DockerClient, job: Job, default: str | None) -> Image:
+    """The image for a job. Raises `JobError` (image) where this engine has none, or another one."""
+    from docker.errors import DockerException, ImageNotFound
+
+    wanted = job.image or default or DEFAULTS.get(job.kind, DEFAULT)
+    tag, _, digest = wanted.partition("@")
+    try:
+        with engine_errors():
+            if digest:
+                return _pinned(client, tag, digest)
+            return client.images.get(tag)
+    except ImageNotFound as error:
+        raise JobError(Reason.IMAGE, f"image {wanted}: {_not_here(tag)}") from error
+    except DockerException as error:
+        raise JobError(Reason.IMAGE, f"image {wanted}: {error}") from error
+
+
+def _pinned(client: DockerClient, tag: str, digest: str) -> Image:
+    from docker.errors import ImageNotFound
+
+    # by its id, or as a registry names it; the tag may have moved on since
+    for reference in (digest, f"{tag.partition(':')[0]}@{digest}"):
+        try:
+            found = client.images.get(reference)
+        except ImageNotFound:
+            continue
+        if digest in _digests(found):
+            return found
+    try:
+        other = client.images.get(tag)
+    except ImageNotFound:
+        raise ImageNotFound(tag) from None
+    raise JobError(
+        Reason.IMAGE,
+        f"image {tag}: the study was submitted with {digest}, and this worker's engine has"
+        f" {other.id} under that tag. Bring the same image here (docker save, docker load), or submit"
+        " the study again to use this one",
+    )
+
+
+def _digests(image: Image) -> list[str]:
+    """As registries know it, then its own id."""
+    known = (each.partition("@")[2] for each in image.attrs.get("RepoDigests") or [])
+    return [*(each for each in known if each), str(image.id)]
+
+
+def _not_here(image: str) -> str:
+    name = image.partition(":")[0]
+    if name.startswith("queue-runner/"):
+        return f"not in this Docker engine; `queue-runner image build {name.partition('/')[2]}` makes it"
+    return f"not in this Docker engine; `docker pull {image}` or `docker load` brings it"

@@ -1,0 +1,85 @@
+"""What an image has inside, found out by asking short containers of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from queue_runner.workers.runtimes.docker.settings import bare
+from queue_runner.workers.site import Site
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.images import Image
+
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_LIST = 'IFS=:; for d in $1; do for f in "$d"/*; do [ -f "$f" ] && [ -x "$f" ] && echo "$f"; done; done; true'
+_ANSWER_S = 60
+
+
+class ImageSite(Site):
+    """One for each image, kept: what it was asked is remembered with it."""
+
+    def __init__(self, client: DockerClient, image: Image, labels: Mapping[str, str]) -> None:
+        self._client, self._image, self._labels = client, image, dict(labels)
+        self._programs: dict[str, frozenset[str]] = {}
+
+    @property
+    def name(self) -> str:
+        return str(self._image.id)
+
+    @cached_property
+    def variables(self) -> Mapping[str, str]:
+        entries = self._image.attrs["Config"].get("Env") or []
+        return {"PATH": _DEFAULT_PATH, **dict(entry.split("=", 1) for entry in entries)}
+
+    def which(self, name: str, path: str | None = None) -> str | None:
+        for folder in (path or self.variables["PATH"]).split(":"):
+            if f"{folder}/{name}" in self._in(folder):
+                return f"{folder}/{name}"
+        return None
+
+    def _in(self, folder: str) -> frozenset[str]:
+        if folder not in self._programs:
+            # all of the usual ones at once: each question takes a container
+            usual = self.variables["PATH"]
+            asked = usual if folder in usual.split(":") else folder
+            listed = self.ask(["sh", "-c", _LIST, "sh", asked]).split("\n")
+            for each in asked.split(":"):
+                inside = (path for path in listed if path.rpartition("/")[0] == each)
+                self._programs[each] = frozenset(inside)
+        return self._programs[folder]
+
+    def is_file(self, path: str) -> bool:
+        return self._test("-f", path)
+
+    def _test(self, how: str, path: str) -> bool:
+        script = 'if [ "$1" "$2" ]; then echo yes; fi'
+        return self.ask(["sh", "-c", script, "sh", how, path]).strip() == "yes"
+
+    def newest(self, pattern: str) -> str | None:
+        script = 'for f in $1; do [ -e "$f" ] && echo "$f"; done; true'
+        return max(self.ask(["sh", "-c", script, "sh", pattern]).split("\n"), default="") or None
+
+    def ask(self, argv: Sequence[str]) -> str:
+        from docker.errors import APIError
+
+        container = self._client.containers.create(
+            self.name, list(argv[1:]), entrypoint=[argv[0]], labels=self._labels, **bare()
+        )
+        try:
+            container.start()
+            container.wait(timeout=_ANSWER_S)
+            output: bytes = container.logs()
+        except APIError as error:
+            raise OSError(
+                f"{argv[0]} cannot be run in {self._image.id}: {error.explanation}"
+            ) from error
+        finally:
+            container.remove(force=True, v=True)
+        return output.decode(errors="replace")
+
+    @property
+    def root(self) -> bool:
+        return False
