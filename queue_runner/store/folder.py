@@ -145,4 +145,6 @@ def _touch(path: Path) -> bool:
         os.utime(path)
     except FileNotFoundError:
         return False
-    return True
+    # one that is being deleted may have been found before it was moved aside, and looked at there before
+    # it was touched; what is still in its place now will be seen as touched
+    return path.exists()
