@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import itertools
 import os
 import threading
@@ -164,7 +165,13 @@ def _make_folder(folder: Path) -> None:
 
 def _open_partial(path: Path) -> IO[bytes]:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    return open(os.open(path, flags, 0o666), "r+b")
+    out = open(os.open(path, flags, 0o666), "r+b")  # noqa: SIM115 - the caller's to close
+    try:
+        fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        out.close()
+        raise FixThis(f"{path.parent}: another fetch is writing there; wait for it") from error
+    return out
 
 
 def _is_there(path: Path, artifact: Artifact) -> bool:

@@ -118,7 +118,9 @@ class Store(ABC):
 
     def get_folder(self, sha256: str, into: Path) -> None:
         """Unpack a bundle into `into`, which is made if need be. Raises as `get` does."""
-        with tempfile.TemporaryFile() as packed:
+        into.mkdir(parents=True, exist_ok=True)
+        # where it is unpacked there is room for it; /tmp may be a small disk in memory
+        with tempfile.TemporaryFile(dir=into.parent) as packed:
             self.get(sha256, packed)
             packed.seek(0)
             try:

@@ -6,8 +6,10 @@ stopped, as long as it gets any further within `_PATIENCE_S` seconds.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 
 import httpx
@@ -24,7 +26,7 @@ from queue_runner.errors import (
 )
 from queue_runner.store.base import Entry, Store
 from queue_runner.store.content import CHUNK_BYTES, checked, measure, seekable
-from queue_runner.store.uploads import PIECE_BYTES
+from queue_runner.store.uploads import PIECE_BYTES, Standing
 
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 #: Seconds without any progress after which a transfer is given up.
@@ -34,6 +36,7 @@ _FIRST_S = 3.0
 _BACK_OFF_S = (0.1, 2.0)
 #: How often content that arrived damaged is sent again.
 _SENDS = 3
+_EMPTY = hashlib.sha256().hexdigest()
 
 
 class _Patience:
@@ -87,38 +90,31 @@ class CollectorStore(Store):
         raise AssertionError("unreachable")
 
     def _send(self, content: IO[bytes], start: int, sha256: str, size_bytes: int) -> None:
-        path, patience, received = f"/v1/store/{sha256}/upload", _Patience(), 0
-        answer = self._ask("GET", path, patience).json()
+        patience = _Patience()
+        standing = self._standing(self._ask("GET", _upload(sha256), patience))
         patience.progressed()
-        while not answer["complete"]:
-            received = answer["received_bytes"]
-            answer = self._append(path, patience, content, start, received, size_bytes)
-            if answer["complete"] or answer["received_bytes"] > received:
+        # complete, but of another size: an object that the collector's disk has lost a part of
+        while not standing.complete or standing.received_bytes != size_bytes:
+            received = 0 if standing.complete else standing.received_bytes
+            piece = _Piece(content, start, received, size_bytes)
+            standing = self._append(_upload(sha256), patience, piece)
+            if standing.complete or standing.received_bytes > received:
                 patience.progressed()
             else:
                 patience.wait(StoreUnavailable(f"store {self.name}: an upload does not go on"))
 
-    def _append(
-        self,
-        path: str,
-        patience: _Patience,
-        content: IO[bytes],
-        start: int,
-        offset: int,
-        size_bytes: int,
-    ) -> Any:
-        length = min(PIECE_BYTES, max(0, size_bytes - offset))
-        query = {"offset": offset, "size_bytes": size_bytes}
+    def _append(self, path: str, patience: _Patience, piece: _Piece) -> Standing:
+        return self._standing(self._ask("PATCH", path, patience, piece.options))
 
-        def options() -> dict[str, Any]:
-            # a generator, because httpx keeps what it sent until the garbage collector comes by
-            return {
-                "params": query,
-                "headers": {"content-length": str(length)},
-                "content": _piece(content, start + offset, length),
-            }
+    def _standing(self, response: httpx.Response) -> Standing:
+        try:
+            answer = response.json()
+            return Standing(int(answer["received_bytes"]), bool(answer["complete"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreRefused(f"{self.name} answers, but is no collector") from error
 
-        return self._ask("PATCH", path, patience, options).json()
+    def check(self) -> None:
+        self._standing(self._ask("GET", _upload(_EMPTY), _Patience()))
 
     # -- get -------------------------------------------------------------------------------------
 
@@ -127,7 +123,10 @@ class CollectorStore(Store):
             answer = self._ask("HEAD", f"/v1/store/{checked(sha256)}", _Patience())
         except NotFound:
             return None
-        return int(answer.headers["content-length"])
+        size_bytes = answer.headers.get("content-length", "")
+        if not size_bytes.isdecimal():
+            raise StoreRefused(f"{self.name} answers, but is no collector")
+        return int(size_bytes)
 
     def read(self, sha256: str, offset: int = 0) -> Iterator[bytes]:
         path, patience, at = f"/v1/store/{checked(sha256)}", _Patience(), offset
@@ -147,7 +146,7 @@ class CollectorStore(Store):
                 return
             except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
                 raise self._bad_url(error) from error
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 patience.wait(self._unavailable(error))
             except StoreUnavailable as error:
                 patience.wait(error)
@@ -196,7 +195,7 @@ class CollectorStore(Store):
                 self._refuse(response)
             except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
                 raise self._bad_url(error) from error
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 patience.wait(self._unavailable(error))
             except StoreUnavailable as error:
                 patience.wait(error)
@@ -204,7 +203,7 @@ class CollectorStore(Store):
     def _bad_url(self, error: Exception) -> StoreRefused:
         return StoreRefused(f"{self.name!r} is no collector URL: {error}")
 
-    def _unavailable(self, error: httpx.TransportError) -> StoreUnavailable:
+    def _unavailable(self, error: httpx.RequestError) -> StoreUnavailable:
         return StoreUnavailable(
             f"the store of the collector at {self.name} does not answer:"
             f" {error or type(error).__name__}. Is the collector running?"
@@ -234,14 +233,40 @@ _ERRORS: dict[str | None, type[FixThis]] = {
 }
 
 
-def _piece(content: IO[bytes], offset: int, length: int) -> Iterator[bytes]:
-    content.seek(offset)
-    while length:
-        chunk = content.read(min(CHUNK_BYTES, length))
-        if not chunk:
-            raise StoreDamaged("the file became shorter.")
-        length -= len(chunk)
-        yield chunk
+def _upload(sha256: str) -> str:
+    return f"/v1/store/{sha256}/upload"
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A part of `content`, whose first byte is at `start`."""
+
+    content: IO[bytes]
+    start: int
+    offset: int
+    size_bytes: int
+
+    @property
+    def length(self) -> int:
+        return min(PIECE_BYTES, max(0, self.size_bytes - self.offset))
+
+    def options(self) -> dict[str, Any]:
+        # a generator, because httpx keeps what it sent until the garbage collector comes by
+        return {
+            "params": {"offset": self.offset, "size_bytes": self.size_bytes},
+            "headers": {"content-length": str(self.length)},
+            "content": self._chunks(),
+        }
+
+    def _chunks(self) -> Iterator[bytes]:
+        self.content.seek(self.start + self.offset)
+        left = self.length
+        while left:
+            chunk = self.content.read(min(CHUNK_BYTES, left))
+            if not chunk:
+                raise StoreDamaged("the file became shorter.")
+            left -= len(chunk)
+            yield chunk
 
 
 def _error(response: httpx.Response) -> tuple[str | None, str]:

@@ -60,6 +60,9 @@ class Uploads:
         size_bytes = self._renewed_size(sha256)
         if size_bytes is not None:
             return Standing(size_bytes, True)
+        return self._partial_standing(sha256)
+
+    def _partial_standing(self, sha256: str) -> Standing:
         with self._speaking():
             partial = self._partial(sha256)
             return Standing(partial.stat().st_size if partial.exists() else 0, False)
@@ -77,8 +80,10 @@ class Uploads:
         self._refuse_too_big(size_bytes)
         with self._speaking(), self._locked(sha256):
             standing = self.standing(sha256)
-            if standing.complete:
+            if standing.complete and standing.received_bytes == size_bytes:
                 return standing
+            if standing.complete:
+                standing = self._partial_standing(sha256)  # the object has lost a part
             if offset != standing.received_bytes:
                 return standing
             if offset + len(piece) > size_bytes:

@@ -10,6 +10,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -337,6 +338,43 @@ def test_tokens(both: tuple[Served, CollectorStore]) -> None:
 def test_who_is_no_collector() -> None:
     with pytest.raises(StoreUnavailable, match="Is the collector running"):
         open_store("http://127.0.0.1:9").check()
+
+
+def test_an_object_that_lost_a_part_is_healed(both: tuple[Served, CollectorStore]) -> None:
+    served, store = both
+    content = os.urandom(2 * PIECE_BYTES)
+    sha256, _ = store.put(io.BytesIO(content))
+    (served.folder.root / sha256[:2] / sha256).write_bytes(content[:7])
+    store.put(io.BytesIO(content))
+    assert content_of(store, sha256) == content
+
+
+class Impostor(BaseHTTPRequestHandler):
+    """A web server that has an answer to everything."""
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length", "0")))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"" if self.command == "HEAD" else b"<html>hello</html>")
+
+    do_HEAD = do_PATCH = do_GET
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nothing on stderr."""
+
+
+def test_another_server_at_its_address() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Impostor) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        store = open_store(f"http://127.0.0.1:{server.server_port}", TOKEN)
+        for use in (store.check, lambda: store.has(SHA256), lambda: store.put(io.BytesIO(b"x"))):
+            with pytest.raises(StoreRefused, match="is no collector"):
+                use()
+        store.close()
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture

@@ -130,6 +130,20 @@ def test_a_partial_that_is_a_link_is_not_followed(store: FolderStore, tmp_path: 
     assert (tmp_path / "mine").read_text() == "mine"
 
 
+def test_two_fetches_into_one_folder_do_not_mix(store: FolderStore, tmp_path: Path) -> None:
+    one = result(store, 0, "big", text=os.urandom(3_000_000))
+    refused: list[str] = []
+
+    def fetch_again(count_bytes: int) -> None:
+        if not refused:
+            refused.append("")
+            with pytest.raises(FixThis, match="another fetch is writing there"):
+                fetch_results(store, [one], tmp_path / "out")
+
+    assert fetch_results(store, [one], tmp_path / "out", progress=fetch_again).files == 1
+    assert refused
+
+
 def test_what_the_store_lacks_or_has_damaged_is_told(store: FolderStore, tmp_path: Path) -> None:
     one = result(store, 0, "gone", "bad", "good")
     gone, bad, _ = (store.root / a.sha256[:2] / a.sha256 for a in one.artifacts)

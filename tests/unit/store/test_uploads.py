@@ -57,6 +57,17 @@ def test_pieces_add_up(uploads: Uploads, store: Store) -> None:
     assert uploads.append(NAME, 0, SIZE, CONTENT[:9]) == Standing(SIZE, True)
 
 
+def test_an_object_that_lost_a_part_is_healed(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    assert isinstance(store, FolderStore)
+    uploads = make(store, tmp_path)
+    store.put(io.BytesIO(CONTENT))
+    (store.root / NAME[:2] / NAME).write_bytes(CONTENT[:7])
+    assert uploads.append(NAME, 0, SIZE, CONTENT[:10]) == Standing(10, False)
+    assert uploads.append(NAME, 10, SIZE, CONTENT[10:]) == Standing(SIZE, True)
+    assert content_of(store, NAME) == CONTENT
+
+
 def test_nothing_can_be_uploaded(uploads: Uploads, store: Store) -> None:
     assert uploads.append(name_of(b""), 0, 0, b"") == Standing(0, True)
     assert content_of(store, name_of(b"")) == b""
