@@ -64,7 +64,7 @@ def fetch(
         print_json({"folder": str(out.absolute()), **dataclasses.asdict(fetched)})
     else:
         _say(fetched, out)
-    return EXIT_JOBS_FAILED if fetched.refused else EXIT_OK
+    return EXIT_JOBS_FAILED if fetched.not_fetched else EXIT_OK
 
 
 def _results(client: Client, name: str) -> Callable[[], Iterator[Result]]:
@@ -97,8 +97,8 @@ def _bar(name: str, total_bytes: int, *, quiet: bool) -> Iterator[Callable[[int]
 def _say(fetched: Fetched, out: Path) -> None:
     for line in fetched.refused[:_REFUSED_SHOWN]:
         typer.echo(f"not fetched: {line}", err=True)
-    if len(fetched.refused) > _REFUSED_SHOWN:
-        typer.echo(f"... and {len(fetched.refused) - _REFUSED_SHOWN} more", err=True)
+    if fetched.not_fetched > _REFUSED_SHOWN:
+        typer.echo(f"... and {fetched.not_fetched - _REFUSED_SHOWN} more", err=True)
     there = f" ({fetched.there_already} were there)" if fetched.there_already else ""
     mebibytes = fetched.size_bytes / 1024**2
     typer.echo(f"{out}/: {fetched.files} files, {mebibytes:.1f} MiB{there}, hashes verified")

@@ -17,7 +17,7 @@ from typing import IO
 from queue_runner.errors import FixThis, NotFound, StoreDamaged
 from queue_runner.model import Artifact, Result
 from queue_runner.store import Store
-from queue_runner.store.content import measure
+from queue_runner.store.content import checked, measure
 
 #: Transfers at once: enough to hide the way to the store for many small files.
 _AT_ONCE = 4
@@ -25,24 +25,35 @@ _AT_ONCE = 4
 _BAD_NAMES = (errno.ENAMETOOLONG, errno.EILSEQ)
 #: Jobs that are handed out together; bounds what waits.
 _JOBS = 100
+#: Files that could not be fetched and are named.
+_REFUSED_KEPT = 1000
 
 Progress = Callable[[int], None]
 
 
 @dataclass(slots=True)
 class Fetched:
-    """What a fetch came to. refused: one line for each file that could not be brought."""
+    """What a fetch came to.
+
+    not_fetched: how many files could not be brought; refused: a line for each of the first of them.
+    """
 
     files: int = 0
     size_bytes: int = 0
     there_already: int = 0
+    not_fetched: int = 0
     refused: list[str] = field(default_factory=list)
 
     def add(self, other: Fetched) -> None:
         self.files += other.files
         self.size_bytes += other.size_bytes
         self.there_already += other.there_already
-        self.refused += other.refused
+        self.not_fetched += other.not_fetched
+        self.refused += other.refused[: _REFUSED_KEPT - len(self.refused)]
+
+    def refuse(self, job_id: str, name: str, why: object) -> None:
+        self.not_fetched += 1
+        self.refused.append(f"{job_id}: {name!r:.200}: {why}")
 
 
 def wanted(result: Result, patterns: Iterable[str]) -> list[Artifact]:
@@ -101,13 +112,11 @@ class _Fetch:
         for artifact in artifacts:
             try:
                 self._artifact(result.job_id, artifact, done)
-            except (NotFound, StoreDamaged, _BadName) as error:
-                done.refused.append(f"{result.job_id}: {artifact.name!r:.200}: {error}")
+            except (NotFound, StoreDamaged, _BadName, UnicodeEncodeError) as error:
+                done.refuse(result.job_id, artifact.name, error)
             except OSError as error:
                 if error.errno in _BAD_NAMES:
-                    done.refused.append(
-                        f"{result.job_id}: {artifact.name!r:.200}: {error.strerror}"
-                    )
+                    done.refuse(result.job_id, artifact.name, error.strerror)
                     continue
                 raise FixThis(
                     f"{self._target}: {error}. Make room or choose another folder; the same command"
@@ -127,9 +136,13 @@ class _Fetch:
 
     def _transfer(self, artifact: Artifact, path: Path) -> None:
         # named after the content: the half of another attempt's file is not continued
-        partial = path.with_name(f".{artifact.sha256[:32]}.part")
-        with _open_partial(partial) as out:
-            self._store.get(artifact.sha256, out, resume=True, progress=self._progress)
+        partial = path.with_name(f".{checked(artifact.sha256)[:32]}.part")
+        try:
+            with _open_partial(partial) as out:
+                self._store.get(artifact.sha256, out, resume=True, progress=self._progress)
+        except (NotFound, StoreDamaged):
+            partial.unlink()
+            raise
         os.replace(partial, path)
 
 
@@ -145,6 +158,7 @@ def safe_path(target: Path, job_id: str, name: str) -> Path:
         raise _BadName("not a name of a file inside the job's folder")
     if "/" in job_id or "\0" in job_id:
         raise _BadName("not a job's id")
+    os.fsencode(name)  # a name that no file can have is known before anything is written
     target.mkdir(parents=True, exist_ok=True)
     folder = target
     for part in parts[:-1]:

@@ -104,6 +104,22 @@ def test_a_job_id_never_leads_outside(store: FolderStore, tmp_path: Path, job: s
     assert files(tmp_path / "in") == {}
 
 
+@pytest.mark.parametrize("sha256", ["../../../../escaped", "", "x/y", "A" * 64, "\0"])
+def test_a_hash_never_leads_outside(store: FolderStore, tmp_path: Path, sha256: str) -> None:
+    artifacts = (Artifact("x", sha256, 1), Artifact("\ud800", "0" * 64, 1))
+    bad = Result("s.0000000", "s", 0, 1, State.SUCCEEDED, True, {}, artifacts=artifacts)
+    assert fetch_results(store, [bad], tmp_path / "in" / "out").not_fetched == 2
+    assert files(tmp_path) == {}
+
+
+def test_many_missing_files_are_counted(store: FolderStore, tmp_path: Path) -> None:
+    gone = tuple(Artifact(f"{n}", f"{n:064x}", 1) for n in range(1500))
+    bad = [Result(f"s.{n}", "s", n, 1, State.SUCCEEDED, True, {}, artifacts=gone) for n in (0, 1)]
+    fetched = fetch_results(store, bad, tmp_path / "out")
+    assert fetched.not_fetched == 3000
+    assert len(fetched.refused) == 1000
+
+
 def test_links_in_the_target_are_not_followed(store: FolderStore, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
