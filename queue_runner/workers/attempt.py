@@ -8,6 +8,7 @@ import platform
 import select
 import shutil
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -223,21 +224,34 @@ def _signal_name(number: int) -> str:
 
 
 def _keep(place: Workplace, job: Job, folder: Path, stop: Stop, record: _Record) -> None:
+    failed = sys.exc_info()[1]
+    try:
+        with record.timed("keep"):
+            _keep_when_store_is_there(place, job, folder, stop, record)
+    except JobError as error:
+        if failed is None:
+            raise
+        # why the job failed says more than that its files cannot be kept
+        log.warning("%s failed, and what it wrote is not kept: %s", job.id, error)
+
+
+def _keep_when_store_is_there(
+    place: Workplace, job: Job, folder: Path, stop: Stop, record: _Record
+) -> None:
     waiting = select.poll()
     waiting.register(stop, select.POLLIN)
-    with record.timed("keep"):
-        while folder.is_dir():
-            try:
-                record.artifacts = keep_files(place.store, folder, record.logs, job.keep)
-                return
-            except (TooBig, StoreFull) as error:
-                text = f"what the job wrote cannot be kept: {error}"
-                raise JobError(Reason.STORE, text) from error
-            except (StoreUnavailable, StoreRefused) as error:
-                # what took days to compute is worth waiting for
-                log.warning("%s is finished and waits for its store: %s", job.id, error)
-            if waiting.poll(_STORE_RETRY_S * 1000):
-                raise Stopped(stop.reason or "")
+    while folder.is_dir():
+        try:
+            record.artifacts = keep_files(place.store, folder, record.logs, job.keep)
+            return
+        except (TooBig, StoreFull) as error:
+            text = f"what the job wrote cannot be kept: {error}"
+            raise JobError(Reason.STORE, text) from error
+        except (StoreUnavailable, StoreRefused) as error:
+            # what took days to compute is worth waiting for
+            log.warning("%s is finished and waits for its store: %s", job.id, error)
+        if waiting.poll(_STORE_RETRY_S * 1000):
+            raise Stopped(stop.reason or "")
 
 
 def _leave(place: Workplace, folder: Path, job: Job, *, failed: bool) -> None:

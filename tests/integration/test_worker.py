@@ -309,3 +309,9 @@ def test_a_kept_file_whose_name_is_no_text_fails_its_job_only(place: Workplace) 
     assert result.failure is not None
     assert "is not UTF-8" in result.failure.message
     encode(result)
+
+
+def test_why_a_job_failed_counts_more_than_that_its_files_cannot_be_kept(place: Workplace) -> None:
+    result = run(place, sh("touch \"$(printf 'a\\377b')\"; echo why; exit 7"), keep=("*",))
+    assert reason(result) == "exit-code"
+    assert "why" in result.log_tail
