@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from queue_runner.model import Result, Scalar
 
@@ -58,17 +60,38 @@ def csv_lines(rows: Iterable[Row], names: Sequence[str] | None = None) -> Iterat
     for row in rows:
         buffer.seek(0)
         buffer.truncate()
-        writer.writerow(dict(row))
+        writer.writerow({name: _csv_cell(value) for name, value in row.items()})
         yield buffer.getvalue()
 
 
+def _csv_cell(value: Scalar) -> Scalar:
+    """Truth values as study files, JSON and every other table write them."""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
 def json_lines(rows: Iterable[Row]) -> Iterator[str]:
-    """A JSON array of maps, a row a line."""
+    """A JSON array of maps, a row a line; what is not finite becomes null."""
     opening = "["
     for row in rows:
-        yield f"{opening}\n  {json.dumps(dict(row), allow_nan=True)}"
+        yield f"{opening}\n  {json_row(row)}"
         opening = ","
     yield "[]\n" if opening == "[" else "\n]\n"
+
+
+def json_row(row: Row) -> str:
+    """A row as strict JSON, which has no words for NaN and infinity."""
+    return json.dumps(finite(row), allow_nan=False)
+
+
+def finite(value: Any) -> Any:
+    """Plain values with null for every number that is not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return value
 
 
 def columns(rows: Iterable[Row]) -> list[str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
+import traceback
 from importlib.metadata import version
 from typing import Any
 
@@ -30,6 +33,12 @@ _EPILOG = (
     " study file, names; 3 broker, collector or store unreachable; 4 refused: credentials or rights;"
     " 70 a bug; 130 interrupted."
 )
+
+#: What the machine says no to, wherever it happens: the user's to mend, and no bug.
+_NO_ROOM_OR_RIGHT = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOENT,
+    errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+}  # fmt: skip
 
 #: typer has a copy of click of its own, or uses the one installed; what it raises is named through it
 _UsageError: Any = typer.BadParameter.__mro__[2]
@@ -64,6 +73,10 @@ def _root(
 
 def main() -> None:
     """Entry point of the `queue-runner` program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # a terminal that has no letters of a name's language still shows the rest
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(_run(sys.argv[1:]))
 
 
@@ -72,20 +85,51 @@ def _run(arguments: list[str]) -> int:
 
     try:
         code = app(args=arguments, standalone_mode=False)
+        sys.stdout.flush()
     except _UsageError as error:
         error.show()
         return EXIT_BAD_INPUT
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("interrupted", err=True)
         return EXIT_INTERRUPTED
+    except SystemExit as end:
+        # typer turns a reader that went away into an end with 1, which says that jobs failed
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        _discard_output()
+        return EXIT_OK
     except BrokenPipeError:
         # the reader (head, less) has seen enough; nothing more may be flushed into the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return EXIT_OK
+    except OSError as error:
+        if error.errno not in _NO_ROOM_OR_RIGHT:
+            return _bug(error)
+        _discard_output()
+        place = error.filename or "writing the output"
+        typer.echo(f"queue-runner: {place}: {error.strerror}", err=True)
+        return EXIT_BAD_INPUT
     except QueueRunnerError as error:
         typer.echo(f"queue-runner: {error}", err=True)
         return exit_code(error)
+    except Exception as error:  # noqa: BLE001 - a bug has its exit code, and its trace is shown
+        return _bug(error)
     return code if isinstance(code, int) else EXIT_OK
+
+
+def _discard_output() -> None:
+    """What is still buffered would fail once more when the interpreter ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def _bug(error: Exception) -> int:
+    traceback.print_exception(error)
+    typer.echo(
+        "queue-runner: this is a bug in queue-runner; please report the lines above", err=True
+    )
+    return EXIT_BUG
 
 
 def exit_code(error: QueueRunnerError) -> int:

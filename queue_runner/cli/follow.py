@@ -148,7 +148,7 @@ def _print_table(rows: list[Row], out: Path | None, title: str) -> None:
     if out is None:
         console().print(results_table(rows, title=title))
         return
-    with out.open("w") as file:
+    with out.open("w", encoding="utf-8") as file:
         Console(file=file, width=200).print(results_table(rows, title=title))
 
 
@@ -157,7 +157,7 @@ def _write(lines: Iterable[str], out: Path | None) -> None:
         for line in lines:
             typer.echo(line, nl=False)
         return
-    with out.open("w", newline="") as file:
+    with out.open("w", newline="", encoding="utf-8") as file:
         file.writelines(lines)
 
 

@@ -13,6 +13,7 @@ from queue_runner.cli.options import Broker, CollectorUrl, Json, print_json
 health = typer.Typer(
     help="Ask a daemon how it is; exit code 0 when it is well, 1 when not, 3 when it does not answer.",
     no_args_is_help=True,
+    epilog="Example: queue-runner health worker --scratch /scratch/me",
 )
 app.add_typer(health, name="health")
 

@@ -11,7 +11,9 @@ from queue_runner.cli.app import app
 from queue_runner.cli.options import Json, print_json
 
 image = typer.Typer(
-    help="Build and list the container images of queue-runner.", no_args_is_help=True
+    help="Build and list the container images of queue-runner.",
+    no_args_is_help=True,
+    epilog="Example: queue-runner image build redis rabbitmq",
 )
 app.add_typer(image, name="image")
 

@@ -84,7 +84,10 @@ def read_token(path: Path | None) -> str | None:
 
 
 def print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, sort_keys=False))
+    """Strict JSON: what is not finite becomes null."""
+    from queue_runner.tables import finite
+
+    typer.echo(json.dumps(finite(value), indent=2, allow_nan=False))
 
 
 def seconds(text: str, option: str) -> float:

@@ -27,9 +27,16 @@ _DROP_FIRST = ("worker", "attempt", "wall_s", "job")
 STATE_STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow"}
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        # rich would end the program with 1, which says that jobs failed; the program itself knows better
+        self.quiet = True
+        raise BrokenPipeError
+
+
 def console(stderr: bool = False) -> Console:
     width = None if sys.stdout.isatty() else max(shutil.get_terminal_size((160, 50)).columns, 160)
-    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=False)
+    return _Console(stderr=stderr, width=width, highlight=False, soft_wrap=False)
 
 
 def results_table(rows: Sequence[Row], *, limit: int | None = None, title: str = "") -> Table:
@@ -83,7 +90,7 @@ def _text(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.6g}" if math.isfinite(value) else str(value)
     return str(value)
@@ -95,7 +102,7 @@ def _is_number(value: object) -> bool:
 
 def status_table(statuses: Iterable[StudyStatus]) -> Table:
     table = Table()
-    table.add_column("study")
+    table.add_column("study", overflow="fold")
     table.add_column("kind")
     for name in ("jobs", "waiting", "running", "succeeded", "failed", "cancelled"):
         table.add_column(name, justify="right", style=STATE_STYLES.get(name))

@@ -10,7 +10,7 @@ from queue_runner.cli.options import read_token
 from queue_runner.client.client import Client, StudyHandle
 from queue_runner.client.config import load_config
 from queue_runner.client.folder import RunsFolder
-from queue_runner.errors import NotFound
+from queue_runner.errors import CollectorUnavailable, NotFound
 
 
 @contextmanager
@@ -37,7 +37,14 @@ def open_client(
                 runs.close()
         return
     with Client(broker, collector=collector, token=token, store=store) as client:
-        yield client
+        try:
+            yield client
+        except CollectorUnavailable as error:
+            if "collector" in given:
+                raise
+            raise CollectorUnavailable(
+                f"there are no runs in {folder}/ (`queue-runner run STUDY.yaml` makes them), and {error}"
+            ) from error
 
 
 def pick(client: Client, study: str | None) -> StudyHandle:

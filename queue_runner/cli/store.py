@@ -23,7 +23,11 @@ from queue_runner.cli.options import (
 if TYPE_CHECKING:
     from queue_runner.store.collector import CollectorStore
 
-store = typer.Typer(help="Look after the store of templates and artifacts.", no_args_is_help=True)
+store = typer.Typer(
+    help="Look after the store of templates and artifacts.",
+    no_args_is_help=True,
+    epilog="Example: queue-runner store status --collector http://lab:8787",
+)
 app.add_typer(store, name="store")
 
 _RUNS = Path("runs")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,6 +19,7 @@ from queue_runner.brokers.registry import connect, redacted
 from queue_runner.client.config import Config
 from queue_runner.client.http import HttpRecords
 from queue_runner.errors import QueueRunnerError
+from queue_runner.images.engine import engine_errors, open_engine
 from queue_runner.store import open_store
 
 
@@ -38,6 +39,9 @@ class Finding:
     detail: str
     fix: str = ""
 
+
+#: Seconds that an engine gets for one answer.
+_ENGINE_S = 10.0
 
 _OPTIONAL = (
     ("scipy", "sampling", "Latin hypercube and Sobol samples"),
@@ -101,21 +105,14 @@ def _described(name: str, describe: Callable[[], str], purpose: str, fix: str) -
 
 
 def _engine() -> Finding:
-    docker = shutil.which("docker")
-    if docker is None:
-        return Finding("docker", Level.NOTE, "no docker client; needed only for containers")
-    asked = subprocess.run(
-        [docker, "version", "--format", "{{.Server.Version}}"],
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
-    if asked.returncode == 0 and asked.stdout.strip():
-        return Finding("docker", Level.OK, f"engine {asked.stdout.strip()}")
-    said = asked.stderr.strip().splitlines() or ["no answer"]
-    fix = "start the Docker engine, or set DOCKER_HOST; needed only for containers"
-    return Finding("docker", Level.NOTE, f"no engine answers: {said[-1]}", fix)
+    where = os.environ.get("DOCKER_HOST", "the usual socket")
+    try:
+        with open_engine(timeout_s=_ENGINE_S) as engine, engine_errors():
+            told = engine.version()
+    except QueueRunnerError as error:
+        fix = "start the Docker engine, or set DOCKER_HOST; needed only for containers"
+        return Finding("docker", Level.NOTE, str(error), fix)
+    return Finding("docker", Level.OK, f"engine {told['Version']} at {where}")
 
 
 def _broker(config: Config) -> Iterator[Finding]:
@@ -127,7 +124,7 @@ def _broker(config: Config) -> Iterator[Finding]:
         fix = "start it, or name another with --broker or QUEUE_RUNNER_BROKER"
         # without any setting nobody may want one: `run` brings its own
         level = Level.FAILED if given else Level.NOTE
-        yield Finding("broker", level, f"{url}: {error}", fix)
+        yield Finding("broker", level, f"{url}: {str(error).removeprefix(f'{url}: ')}", fix)
         return
     yield Finding("broker", Level.OK, f"{url}: {server.product} {server.version}")
     for warning in server.warnings:
@@ -143,8 +140,8 @@ def _collector(config: Config) -> Iterator[Finding]:
             records.close()
     except QueueRunnerError as error:
         level = Level.FAILED if "collector" in config.given else Level.NOTE
-        fix = "start one with `queue-runner collector`, or set QUEUE_RUNNER_COLLECTOR and its token"
-        yield Finding("collector", level, str(error), fix)
+        detail, start, advice = str(error).partition("Start one")
+        yield Finding("collector", level, detail.strip(), start + advice)
         return
     yield Finding("collector", Level.OK, f"{config.collector}: {len(studies)} studies")
 
@@ -157,7 +154,8 @@ def _store(config: Config) -> Finding:
             probe.seek(0)
             store.put(probe)
     except QueueRunnerError as error:
-        return Finding("store", Level.FAILED, str(error), "name another with QUEUE_RUNNER_STORE")
+        fix = "name another with --store or QUEUE_RUNNER_STORE"
+        return Finding("store", Level.FAILED, f"{config.store}: {error}", fix)
     return Finding("store", Level.OK, f"{config.store}: writable{_free(config.store)}")
 
 

@@ -71,6 +71,7 @@ def load_config(**arguments: str | None) -> Config:
             value = _lookup(name, source, origin)
             if value is not None:
                 values[name], origins[name] = value, origin
+    _check_collector(values.get("collector"), origins)
     return Config(
         broker=values.get("broker", DEFAULT_BROKER),
         collector=values.get("collector", DEFAULT_COLLECTOR),
@@ -78,6 +79,14 @@ def load_config(**arguments: str | None) -> Config:
         token=values.get("token") or _own_token(origins),
         given=origins,
     )
+
+
+def _check_collector(url: str | None, origins: Mapping[str, str]) -> None:
+    """Anything else would be taken for a folder where the collector's store is meant."""
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise FixThis(
+            f"collector={url!r} from {origins['collector']}: expected a URL such as http://head:8787"
+        )
 
 
 def _own_token(given: Mapping[str, str]) -> str | None:

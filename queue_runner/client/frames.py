@@ -28,7 +28,10 @@ def to_frame(rows: Iterable[Row], library: Literal["polars", "pandas"] = "polars
 
 
 def write_parquet(rows: Iterable[Row], path: Path) -> None:
-    to_frame(rows, "polars").write_parquet(path)
+    frame = to_frame(rows, "polars")
+    # polars reports a path that cannot be written with errors of its own
+    with path.open("wb") as file:
+        frame.write_parquet(file)
 
 
 def _import(name: str) -> Any:

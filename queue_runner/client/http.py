@@ -98,7 +98,7 @@ class HttpRecords:
 
     def _unavailable(self, error: httpx.TransportError) -> CollectorUnavailable:
         return CollectorUnavailable(
-            f"no collector answers at {self.url}: {error or type(error).__name__}."
+            f"no collector answers at {self.url}: {str(error).rstrip('.') or type(error).__name__}."
             " Start one with `queue-runner collector`, or set QUEUE_RUNNER_COLLECTOR."
         )
 

@@ -5,7 +5,6 @@ Every answer is JSON but /metrics. An error is `{"error": {"code": ..., "message
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from queue_runner.collector.database import Database
 from queue_runner.errors import FixThis
 from queue_runner.model import CancelRequest, RetryRequest, State
-from queue_runner.tables import Row, columns, csv_lines, flatten
+from queue_runner.tables import Row, columns, csv_lines, flatten, json_row
 from queue_runner.wire import to_plain
 
 MAX_LIMIT = 10_000
@@ -89,7 +88,7 @@ def _table(api: Api, study: str, states: list[State], form: str) -> Stream:
     database = api.database
     database.study(study)
     if form == "ndjson":
-        lines = (json.dumps(row) + "\n" for row in _rows(database, study, states))
+        lines = (json_row(row) + "\n" for row in _rows(database, study, states))
         return Stream("application/x-ndjson", lines)
     # once for the names, once for the rows: a million of them need not fit into memory
     names = columns(_rows(database, study, states))

@@ -1,0 +1,191 @@
+"""The program as a newcomer, a script and a hostile shell meet it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars
+import pytest
+from typer.main import get_command
+
+from queue_runner.cli import app as program
+from queue_runner.cli import commands  # noqa: F401 - registers them
+
+from .conftest import PROGRAM, STUDY, Call
+
+
+def _all(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    yield name, command
+    for each, inner in getattr(command, "commands", {}).items():
+        yield from _all(inner, f"{name} {each}".strip())
+
+
+COMMANDS = dict(_all(get_command(program.app)))
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name])
+def test_every_command_says_what_it_does_with_an_example(name: str) -> None:
+    command = COMMANDS[name]
+    first = name.split()[0]
+    assert command.help
+    assert command.epilog.startswith(f"Example: queue-runner {first}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["nosuch"], 2, "No such command 'nosuch'"),
+        (["run"], 2, "Missing argument 'STUDY.yaml'"),
+        (["run", "nosuch.yaml"], 2, "nosuch.yaml: No such file"),
+        (["run", "."], 2, "is a folder; name the study file in it"),
+        (
+            ["status"],
+            3,
+            "there are no runs in runs/ (`queue-runner run STUDY.yaml` makes them), and",
+        ),
+        (["status", "--collector", "nonsense"], 2, "expected a URL such as http://head:8787"),
+        (["status", "--collector", "http://127.0.0.1:9"], 3, "no collector answers at"),
+        (["status", "--token-file", "nosuch"], 2, "--token-file"),
+        (["check", "nosuch.yaml", "--json"], 2, "No such file"),
+    ],
+)
+def test_wrong_calls_are_answered_in_words(
+    call: Call, arguments: list[str], code: int, said: str
+) -> None:
+    done = call(*arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_word_that_is_no_collector_makes_no_folder(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("study: s\nkind: command\ncommand: {run: [echo]}\n")
+    assert call("submit", "s.yaml", "--collector", "nonsense").returncode == 2
+    assert not (tmp_path / "nonsense").exists()
+
+
+@pytest.mark.parametrize("arguments", [["results"], ["results", "-f", "csv"], ["status"]])
+def test_a_reader_that_has_seen_enough_ends_it_well(folder: Path, arguments: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as nobody_reads:
+        done = subprocess.run(
+            [PROGRAM, *arguments], cwd=folder, stdout=nobody_reads, stderr=subprocess.PIPE,
+            timeout=60, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["results"], ["results", "-f", "csv"], ["results", "--json"], ["status", "--json"]],
+)
+def test_output_that_cannot_be_written_is_said_in_one_line(
+    folder: Path, arguments: list[str]
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [PROGRAM, *arguments], cwd=folder, stdout=full, stderr=subprocess.PIPE, timeout=60,
+            check=False, text=True,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "queue-runner: writing the output: No space left on device\n"
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "table", "parquet"])
+def test_a_file_that_cannot_be_made_is_named(folder: Path, call: Call, form: str) -> None:
+    done = call("results", "-f", form, "-o", "nosuch/x", cwd=folder)
+    assert done.returncode == 2
+    assert done.stderr == "queue-runner: nosuch/x: No such file or directory\n"
+
+
+def test_a_bug_has_its_own_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(**options: object) -> None:
+        raise RuntimeError("of a plug-in")
+
+    monkeypatch.setattr(program, "app", broken)
+    assert program._run([]) == program.EXIT_BUG
+    assert "RuntimeError: of a plug-in" in capsys.readouterr().err
+
+
+# -- the four forms of a table -----------------------------------------------------------------------
+
+
+def _rows(call: Call, folder: Path, form: str) -> list[dict[str, Any]]:
+    if form == "parquet":
+        assert call("results", "-f", form, "-o", "r.parquet", cwd=folder).returncode == 0
+        return polars.read_parquet(folder / "r.parquet").to_dicts()
+    text = call("results", "-f", form, cwd=folder).stdout
+    if form == "csv":
+        return list(csv.DictReader(io.StringIO(text)))
+    return list(json.loads(text, parse_constant=_no_constant))
+
+
+def _no_constant(name: str) -> None:
+    raise AssertionError(f"{name} is no JSON")
+
+
+def test_json_is_strict_where_numbers_are_not_finite(folder: Path, call: Call) -> None:
+    rows = _rows(call, folder, "json")
+    assert [row.get("y") for row in rows] == [1.5, None, -1e-300, None]
+    shown = call("show", f"{STUDY}.0000000", "--json", cwd=folder)
+    logged = call("logs", f"{STUDY}.0000001", "--json", cwd=folder)
+    assert json.loads(logged.stdout, parse_constant=_no_constant)["metrics"]["y"] is None
+    assert "Traceback" not in shown.stderr
+
+
+def test_csv_json_and_parquet_hold_the_same(folder: Path, call: Call) -> None:
+    tables = {form: _rows(call, folder, form) for form in ("csv", "json", "parquet")}
+    names = list(tables["csv"][0])
+    assert names == list(tables["parquet"][0])
+    for name in names:
+        written = [row[name] for row in tables["csv"]]
+        for form in ("json", "parquet"):
+            values = [row.get(name) for row in tables[form]]
+            assert _same(written, values), (form, name, written, values)
+
+
+def _same(written: list[str], values: list[Any]) -> bool:
+    return all(map(_equal, written, values))
+
+
+def _equal(text: str, value: Any) -> bool:
+    if value is None:
+        return text in ("", "nan", "inf")
+    if isinstance(value, bool):
+        return text == str(value).lower()
+    if isinstance(value, float) and math.isnan(value):
+        return text == "nan"
+    return float(text) == value if isinstance(value, int | float) else text == value
+
+
+# -- odd terminals -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "env", [{"LC_ALL": "C", "PYTHONUTF8": "0"}, {"NO_COLOR": "1"}, {"COLUMNS": "20"}, {"TERM": ""}]
+)
+@pytest.mark.parametrize("command", ["results", "status"])
+def test_odd_environments(folder: Path, call: Call, command: str, env: dict[str, str]) -> None:
+    done = call(command, cwd=folder, **env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert STUDY in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_without_a_home(folder: Path) -> None:
+    env = {key: os.environ[key] for key in ("PATH", "VIRTUAL_ENV") if key in os.environ}
+    done = subprocess.run(
+        [PROGRAM, "status"], cwd=folder, env=env, capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
