@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, overload
@@ -120,6 +121,23 @@ _EXAMPLES = {
     "range": "{from: 0, to: 10, step: 2}",
     "sample": "{min: 0.1, max: 10}",
 }
+
+
+_TRUTHS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+_NUMBER_LIKE = re.compile(r"[-+]?(\d+,\d+|\d+(_\d+)+|\d+(\.\d+)?[dD][-+]?\d+)")
+
+
+def suspicious(parameters: Mapping[str, Any]) -> Iterator[str]:
+    """A warning for each text that was probably meant as a number or a truth value."""
+    for name, value in parameters.items():
+        listed = value.get("values") if isinstance(value, Mapping) else value
+        for text in listed if isinstance(listed, list) else [listed]:
+            if not isinstance(text, str):
+                continue
+            if truth := _TRUTHS.get(text.lower()):
+                yield f"parameters.{name}: {text!r} is text; the truth value is {truth}"
+            elif _NUMBER_LIKE.fullmatch(text):
+                yield f"parameters.{name}: {text!r} is text; numbers look like 1000, 0.5 and 1e-3"
 
 
 def is_scalar(value: object) -> bool:

@@ -57,5 +57,7 @@ def field_name(path: Path) -> str:
 
 def short(value: object) -> str:
     """A value as it is quoted in a message."""
+    if value is None:
+        return "nothing"
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
-from queue_runner.model import MAX_PRIORITY
+from queue_runner.model import MAX_PRIORITY, Reason
 from queue_runner.plugins import nearest
 from queue_runner.study.parameters import is_scalar
 from queue_runner.study.problems import Path, Problems, short
@@ -88,9 +97,21 @@ class ResourcesModel(Strict):
     wall_time: Seconds | None = None
 
 
+def _reason(value: object) -> object:
+    known = [each.value for each in Reason]
+    if value not in known:
+        hint = nearest(str(value), known).removeprefix("; ")
+        raise ValueError(f"a reason of failure ({hint.removesuffix('?')})")
+    return value
+
+
 class Retries(Strict):
     count: int = Field(ge=0, le=1000)
-    on: list[str] = []
+    on: list[
+        Annotated[
+            str, BeforeValidator(_reason), WithJsonSchema({"enum": [each.value for each in Reason]})
+        ]
+    ] = []
     first: Seconds = 1.0
     factor: float = Field(default=2.0, ge=1, le=100)
     max: Seconds = 300.0
@@ -101,6 +122,18 @@ class LogPattern(Strict):
     take: Literal["last", "first", "min", "max", "mean", "sum", "count"] = "last"
     file: str | None = None
     optional: bool = False
+
+    @model_validator(mode="after")
+    def _has_a_value(self) -> LogPattern:
+        try:
+            groups = re.compile(self.pattern).groups
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ValueError(f"a regular expression ({error})") from error
+        if not groups and self.take != "count":
+            raise ValueError(
+                r"a regular expression with a group around the value, such as 'y = (\S+)'"
+            )
+        return self
 
 
 class OpenFoamMeasure(Strict):

@@ -258,11 +258,12 @@ def read_csv(file: FilePath) -> dict[str, Any]:
     """
     try:
         with file.open(newline="", encoding="utf-8-sig") as text:
-            reader = csv.reader(text)
+            reader = csv.reader(text, skipinitialspace=True)
             columns = [name.strip() for name in next(reader, [])]
+            _check_columns(columns, file)
             rows = []
             for row in reader:
-                if not row:
+                if not any(cell.strip() for cell in row):  # spreadsheets end with lines of commas
                     continue
                 if len(row) != len(columns):
                     raise StudyError(
@@ -278,6 +279,18 @@ def read_csv(file: FilePath) -> dict[str, Any]:
             f"{file.name}: expected a first row of names and at least one row of values"
         )
     return {"columns": columns, "rows": rows}
+
+
+def _check_columns(columns: Sequence[str], file: FilePath) -> None:
+    for separator in (";", "\t"):
+        if len(columns) == 1 and separator in columns[0]:
+            raise StudyError(
+                f"{file.name}:1: the columns are separated by {separator!r}; save it with commas, and"
+                " with points in its numbers"
+            )
+    for number, name in enumerate(columns, 1):
+        if not name:
+            raise StudyError(f"{file.name}:1: column {number} has no name")
 
 
 def _cell(text: str, file: FilePath, line: int) -> Scalar:
@@ -311,9 +324,21 @@ def _derived(
         try:
             derived[name] = Expression(text, known)
         except ExpressionError as error:
-            problems.add(("derived", name), str(error))
+            problems.add(("derived", name), _too_early(name, text, known, entries) or str(error))
         known.add(name)
     return derived
+
+
+def _too_early(name: str, text: object, known: set[str], entries: Mapping[str, Any]) -> str | None:
+    """What to say of an expression that is right, but for parameters that come further down."""
+    try:
+        needed = Expression(text, known | set(entries)).names - known
+    except ExpressionError:
+        return None
+    if name in needed:
+        return f"{text!r}: {name!r} is computed from itself"
+    later = ", ".join(sorted(needed))
+    return f"{text!r}: {later} comes further down; derived parameters are computed in their order"
 
 
 def _where(entries: Sequence[Any], known: set[str], problems: Problems) -> list[Expression]:

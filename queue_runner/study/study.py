@@ -18,6 +18,7 @@ from queue_runner.study import schema
 from queue_runner.study.braces import Template as Braces
 from queue_runner.study.expressions import ExpressionError
 from queue_runner.study.kinds.base import GROUP, Place, StudyKind, Template, whole
+from queue_runner.study.parameters import suspicious
 from queue_runner.study.problems import Locator, Problems
 from queue_runner.study.space import Space, describe, make_space, read_csv
 
@@ -162,6 +163,7 @@ class Study:
         for name in self._space.names:
             if name not in used:
                 yield f"nothing uses the parameter {name!r}"
+        yield from suspicious(self._document.get("parameters") or {})
         sample = self._model.sample
         if sample is not None and sample.method == "sobol" and sample.count & (sample.count - 1):
             yield f"a Sobol sequence of {sample.count} points is unbalanced; use a power of two"
@@ -169,6 +171,7 @@ class Study:
     def check(self, shown: int = 5) -> StudySummary:
         """What it comes to, without running anything. Raises `StudyError`."""
         warnings = self.verify()
+        self._check_jobs()
         for job in islice(self.jobs(None), _CHECKED_POINTS):
             del job
         return StudySummary(
@@ -178,7 +181,7 @@ class Study:
             before=self._space.before,
             parameters=self.parameters,
             points=tuple(islice(self.points(), shown)),
-            warnings=tuple(warnings + ([] if self.total else ["no point satisfies `where`"])),
+            warnings=tuple(warnings),
         )
 
     # -- jobs ------------------------------------------------------------------------------------
@@ -206,10 +209,7 @@ class Study:
                 f" {_MAX_RECORD_BYTES // 1024**2}. Split `points` into several studies, or describe"
                 " them with ranges or samples."
             )
-        if not self.total:
-            raise StudyError(
-                f"study {self.name}: there is no job in it: no point satisfies `where`"
-            )
+        self._check_jobs()
         return StudyRecord(
             id=self.id(bundle),
             name=self.name,
@@ -221,6 +221,13 @@ class Study:
             queue=self.queue,
             submitted_at=submitted_at,
         )
+
+    def _check_jobs(self) -> None:
+        if not self.total:
+            raise StudyError(
+                f"{self._locate(('where',))}where: there is no job: none of the"
+                f" {self._space.before} points satisfies all conditions"
+            )
 
     def jobs(self, bundle: str | None, start: int = 0) -> Iterator[Job]:
         """The jobs from number `start` on, made one at a time. Raises `StudyError`."""
@@ -342,14 +349,22 @@ def _kind(document: Mapping[str, Any], problems: Problems) -> tuple[str, StudyKi
     if not isinstance(name, str):
         known = ", ".join(plugins.names(GROUP))
         problems.add(("kind",) if name is not None else (), f"expected 'kind', one of {known}")
-        problems.check()
+        _rest(document, problems)
     assert isinstance(name, str)
     try:
         return name, plugins.load(GROUP, name)()
     except UnknownScheme as error:
         problems.add(("kind",), str(error).replace("study kind", "kind"))
-        problems.check()
+        _rest(document, problems)
         raise AssertionError("unreachable") from error
+
+
+def _rest(document: Mapping[str, Any], problems: Problems) -> None:
+    """Of a study without a kind: what else is wrong, such as a misspelt `kind`. Raises `StudyError`."""
+    sections = ("kind", *plugins.names(GROUP))
+    common = {key: value for key, value in document.items() if key not in sections}
+    schema.validate(schema.StudyModel, {**common, "kind": ""}, (), problems)
+    problems.check()
 
 
 def _section(kind: StudyKind, name: str, document: Mapping[str, Any], problems: Problems) -> Any:

@@ -11,6 +11,9 @@ _BYTES = {
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
     "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40,
 }  # fmt: skip
+_CLOCK = re.compile(r"(\d{1,4}):([0-5]\d):([0-5]\d)")
+#: A number with its unit: without one, `1 2` would be a time.
+_PARTS = re.compile(r"[0-9.]+\s*[a-z]+", re.IGNORECASE)
 _SECONDS = {
     "": 1.0, "ms": 1e-3, "s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0,
     "min": 60.0, "minute": 60.0, "minutes": 60.0, "m": 60.0,
@@ -25,8 +28,17 @@ def parse_bytes(value: object) -> int:
 
 
 def parse_seconds(value: object) -> float:
-    """Seconds. Takes a number, or text with one of the units ms, s, min, h, d."""
-    return _number(value, _SECONDS, "a time such as 30 s, 10 min or 1.5 h")
+    """Seconds. Takes a number, text with units (ms, s, min, h, d: `90 s`, `1 h 30 min`), or `h:mm:ss`."""
+    expected = "a time such as 30 s, 10 min, 1 h 30 min or 1:30:00"
+    if not isinstance(value, str):
+        return _number(value, _SECONDS, expected)
+    if clock := _CLOCK.fullmatch(value.strip()):
+        hours, minutes, rest = map(int, clock.groups())
+        return _number(3600 * hours + 60 * minutes + rest, _SECONDS, expected)
+    parts = _PARTS.findall(value) if _PARTS.sub("", value).strip() == "" else []
+    if len(parts) < 2:
+        return _number(value, _SECONDS, expected)
+    return sum(_number(part, _SECONDS, expected) for part in parts)
 
 
 def _number(value: object, units: dict[str, float] | dict[str, int], expected: str) -> float:

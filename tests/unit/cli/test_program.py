@@ -166,7 +166,9 @@ def _equal(text: str, value: Any) -> bool:
         return text == str(value).lower()
     if isinstance(value, float) and math.isnan(value):
         return text == "nan"
-    return float(text) == value if isinstance(value, int | float) else text == value
+    if isinstance(value, int):
+        return int(text) == value
+    return float(text) == value if isinstance(value, float) else text == value
 
 
 # -- odd terminals -----------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def load(folder: Path, text: str) -> str:
         (("command:", "resources: {memory: 2 gigs}\ncommand:"),
          "study.yaml:5: resources.memory: '2 gigs' is not a size such as 2 GiB or 500 MB"),
         (("command:", "resources: {wall_time: soon}\ncommand:"),
-         "study.yaml:5: resources.wall_time: 'soon' is not a time such as 30 s, 10 min or 1.5 h"),
+         "study.yaml:5: resources.wall_time: 'soon' is not a time such as 30 s, 10 min, 1 h 30 min or"),
         (("command:", "resources: {cores: 0}\ncommand:"),
          'study.yaml:5: resources.cores: expected a whole number from 1, or "{expression}", found 0'),
         (("command:", "retries: -1\ncommand:"), "study.yaml:5: retries.count: expected at least 0, found -1"),
