@@ -18,7 +18,7 @@ from queue_runner.errors import NotFound, StoreDamaged, StoreRefused, StoreUnava
 from queue_runner.store import Store, open_store
 from queue_runner.store.garbage import collect_garbage
 from queue_runner.store.remote import RemoteStore
-from tests.integration.system import eventually, free_port
+from tests.integration.system import System, eventually, free_port, study_folder
 
 pytestmark = pytest.mark.s3
 #: In an environment of its own: scripts/moto.
@@ -165,3 +165,31 @@ def test_no_bucket_no_server(bucket: str, monkeypatch: pytest.MonkeyPatch) -> No
     s3fs.S3FileSystem.clear_instance_cache()
     with pytest.raises(StoreUnavailable, match="s3://"):
         open_store(f"s3://{bucket}/x").check()
+
+
+@pytest.mark.parametrize("for_all", [True, False], ids=["everybody's", "behind the collector"])
+def test_a_study_through_s3(bucket: str, tmp_path: Path, zeromq_url: str, for_all: bool) -> None:
+    url = f"s3://{bucket}/lab"
+    system = System(tmp_path, zeromq_url)
+    system.env["QUEUE_RUNNER_STORE"] = url
+    try:
+        system.start_collector()
+        if not for_all:
+            # clients and workers have no credentials then
+            for name in ("QUEUE_RUNNER_STORE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+                del system.env[name]
+        system.start_worker()
+        path = study_folder(
+            system,
+            "study: s\nkind: command\nparameters: {x: [1, 2]}\nkeep: [said]\n"
+            "command: {files: ., run: [./say, '{x}']}\n",
+            say="#!/bin/sh\necho $1 | tee said\n",
+        )
+        done = system.call("submit", str(path), "--wait")
+        assert done.returncode == 0, done.stderr + system.log("worker")
+        system.ok("fetch", "s", "-o", "back")
+        assert sorted(file.read_text() for file in tmp_path.glob("back/*/said")) == ["1\n", "2\n"]
+        assert system.json("store", "status")["store"] == url
+        assert system.json("store", "gc")["removed"] == 0
+    finally:
+        system.stop()
