@@ -54,6 +54,8 @@ def run(
     study = load_study(study_file)
     settings = RunSettings(folder, cores, size_bytes(memory), keep_folders.value)
     with _interruptible() as interrupted, local_run(study, settings) as local:
+        if not quiet:
+            _say_what_is_there(study.name, local.handle, local.run)
         with progress_bar(study.name, quiet=quiet) as bar:
             status = local.follow(bar.update, interrupted)
         if not status.done:
@@ -69,6 +71,28 @@ def run(
     if not status.done:
         return EXIT_INTERRUPTED
     return EXIT_JOBS_FAILED if status.failed else EXIT_OK
+
+
+def _say_what_is_there(name: str, handle: StudyHandle, run: RunFolder) -> None:
+    """A changed study is another study: say so, or its jobs seem to be forgotten."""
+    from queue_runner.client.folder import RunsFolder
+
+    status = handle.status_or_none()
+    if status is not None and status.finished:
+        typer.echo(
+            f"{run.root}/: {status.finished} of {status.total} jobs are there already", err=True
+        )
+        return
+    runs = RunsFolder(run.root.parent)
+    try:
+        before = runs.namesakes(name, handle.id)
+    finally:
+        runs.close()
+    if before:
+        typer.echo(
+            f"{run.root}/ is new: the study differs from {before[0]}, whose results stay as they are",
+            err=True,
+        )
 
 
 @contextmanager

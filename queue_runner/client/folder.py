@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,9 @@ from pathlib import Path
 from queue_runner.collector.database import Database
 from queue_runner.errors import FixThis, NotFound
 from queue_runner.model import Result, State, StudyRecord, StudyStatus, WorkerStatus
+
+#: Below this much free space neither the broker's journal nor the database can go on.
+_ROOM_BYTES = 4 * 1024 * 1024
 
 
 class RunFolder:
@@ -35,13 +39,18 @@ class RunFolder:
         self.plot = root / "plot.png"
 
     def make(self) -> None:
-        try:
-            self.state.mkdir(parents=True, exist_ok=True)
-            self.work.mkdir(exist_ok=True)
-        except OSError as error:
+        _make(self.state)
+        _make(self.work)
+
+    def check_room(self) -> None:
+        """Raises `FixThis` when the disk is as good as full: a run would wait for room in silence."""
+        free = shutil.disk_usage(self.root).free
+        if free < _ROOM_BYTES:
             raise FixThis(
-                f"{self.root}: cannot be made: {error}. Choose another --folder."
-            ) from error
+                f"{self.root}: {free // 1024} KiB are free on this disk, and a run needs"
+                f" {_ROOM_BYTES // 1024**2} MiB beside what its jobs write. Make room, or choose another"
+                " --folder; the same command goes on where it stopped."
+            )
 
     def open_database(self) -> Database:
         return Database(f"sqlite:///{self.database}")
@@ -76,12 +85,29 @@ class RunFolder:
         return False
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FixThis(
+            f"{folder}: cannot be made: {error.strerror}. Choose another --folder."
+        ) from error
+
+
 class RunsFolder:
     """All embedded runs below one folder, as `Records`. Reads only; safe beside a running run."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._open: dict[Path, Database] = {}
+
+    def make(self) -> None:
+        """Raises `FixThis` where it cannot be made."""
+        _make(self.root)
+
+    def namesakes(self, name: str, study_id: str) -> list[str]:
+        """Other studies of this name: what it was before its file was changed."""
+        return [each.id for each in self.studies() if each.name == name and each.id != study_id]
 
     @property
     def store_url(self) -> str:

@@ -64,6 +64,7 @@ class LocalRun:
         """Call `seen` with the status until all jobs have a result or `interrupted` is set."""
         while True:
             self._system.check()
+            self.run.check_room()
             status = self.handle.status_or_none()
             if status is not None:
                 seen(status)
@@ -85,10 +86,11 @@ def local_run(study: Study, settings: RunSettings) -> Iterator[LocalRun]:
     """
     study = pinned(study)
     runs = RunsFolder(settings.folder)
-    settings.folder.mkdir(parents=True, exist_ok=True)
+    runs.make()
     record = _record(study, runs.store_url)
     run = runs.run(record.id)
     run.make()
+    run.check_room()
     database = run.open_database()
     try:
         with embedded(run, _worker(study, settings, run, runs.store_url)) as system:
@@ -185,8 +187,14 @@ def metric_names(handle: StudyHandle) -> list[str]:
 
 def _replace(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".part")
-    partial.write_text(text)
-    os.replace(partial, path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise FixThis(
+            f"{path}: cannot be written: {error.strerror}. The results are safe in the run's folder;"
+            " `queue-runner results` writes them elsewhere."
+        ) from error
 
 
 def run(

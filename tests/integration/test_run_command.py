@@ -216,3 +216,44 @@ def _command_line(process: Path) -> bytes:
         return (process / "cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def test_a_changed_study_is_another_one_and_that_is_said(system: System) -> None:
+    study = study_folder(system, RETRYING, job__sh="#!/bin/sh\n")
+    assert "jobs are there already" not in system.call("run", str(study)).stderr
+    again = system.call("run", str(study))
+    assert "1 of 1 jobs are there already" in again.stderr
+    study.write_text(RETRYING.replace("[1]", "[1, 2]"))
+    changed = system.call("run", str(study))
+    assert "is new: the study differs from retrying-" in changed.stderr
+    assert "2 of 2 succeeded" in changed.stdout
+    assert len(system.json("status")["studies"]) == 2
+
+
+def test_a_folder_that_cannot_be_made_is_named(system: System) -> None:
+    study = study_folder(system, RETRYING, job__sh="#!/bin/sh\n")
+    (system.folder / "file").touch()
+    done = system.call("run", str(study), "--folder", "file/x")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "queue-runner: file/x: cannot be made: Not a directory. Choose another --folder.\n"
+    )
+
+
+def test_a_table_that_cannot_be_written_is_named(system: System) -> None:
+    study = study_folder(system, RETRYING, job__sh="#!/bin/sh\n")
+    system.ok("run", str(study))
+    (run,) = (system.folder / "runs").glob("retrying-*")
+    (run / "results.csv").unlink()
+    (run / "results.csv").mkdir()
+    done = system.call("run", str(study))
+    assert done.returncode == 2
+    assert "results.csv: cannot be written: Is a directory. The results are safe" in done.stderr
+
+
+def test_json_is_all_that_stdout_holds(system: System) -> None:
+    study = study_folder(system, RETRYING, job__sh="#!/bin/sh\n")
+    summary = system.json("run", str(study))
+    assert summary["succeeded"] == len(summary["results"]) == 1
+    for command in (["status"], ["results"], ["logs", summary["results"][0]["job"]], ["doctor"]):
+        assert system.json(*command)
