@@ -120,6 +120,8 @@ def _query(http: HttpRequest, route: Route) -> dict[str, str]:
         if name not in route.query:
             known = ", ".join(route.query) or "none"
             raise BadRequest(f"unknown parameter {name!r:.60}; known here: {known}")
+        if len(http.query_params.getlist(name)) > 1:
+            raise BadRequest(f"{name}: given twice")
     return dict(http.query_params)
 
 
@@ -152,9 +154,11 @@ async def _http_error(request: HttpRequest, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     hint = "; /openapi.json lists what there is" if error.status_code in (404, 405) else ""
     code = "not-found" if error.status_code == 404 else "bad-request"
-    return _error(
+    answer = _error(
         error.status_code, code, f"{request.method} {request.url.path}: {error.detail}{hint}"
     )
+    answer.headers.update(error.headers or {})  # `Allow`, with 405
+    return answer
 
 
 class HttpServer:

@@ -182,7 +182,8 @@ def _number(request: Request, name: str, default: int, least: int) -> int:
     text = request.query.get(name)
     if text is None:
         return default
-    if not text.removeprefix("-").isdecimal() or len(text) > 18 or int(text) < least:
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal()) or len(text) > 18 or int(text) < least:
         raise BadRequest(f"{name}={text!r:.40}: expected a whole number from {least}")
     return int(text)
 

@@ -199,3 +199,91 @@ def test_every_route_is_described_and_documented(http: httpx.Client) -> None:
     for route in ROUTES:
         assert route.method.lower() in paths[route.path]
         assert f"`{route.method} {route.path}`" in documented
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/studies/%2e%2e%2f%2e%2e%2fetc%2fpasswd", 404),
+        ("/v1/studies/..%2F..%2Fetc", 404),
+        ("/v1/jobs/" + "x" * 5000, 404),
+        ("/v1/jobs/%00", 404),
+        ("/v1/jobs/%F0%9F%92%A9'--;drop", 404),
+        ("/v1/jobs/%ff%fe", 404),
+        (f"/v1/jobs/{STUDY}.99999999999999999999", 404),
+        (f"/v1/jobs/{STUDY}.-1", 404),
+        ("/v1/studies/s/results?after=999999999999999999", 200),
+        ("/v1/studies/s/results?after=9999999999999999999", 400),
+        ("/v1/studies/s/results?after=-2", 400),
+        ("/v1/studies/s/results?after=%D9%A1", 400),
+        ("/v1/studies/s/results?limit=1e3", 400),
+        ("/v1/studies/s/arrivals?cursor=--1", 400),
+        ("/v1/studies/s/arrivals?cursor=999999999999999999", 200),
+        ("/v1/studies/s/results?limit=1&limit=2", 400),
+        ("/v1/studies/s/results?state=succeeded%00", 400),
+    ],
+)
+def test_hostile_requests(http: httpx.Client, path: str, status: int) -> None:
+    answer = http.get(path)
+    assert answer.status_code == status
+    assert answer.json() == [] or "error" in answer.json() or answer.json()["results"] == []
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "POST"])
+def test_wrong_methods_are_named_in_json(http: httpx.Client, method: str) -> None:
+    answer = http.request(method, "/v1/studies")
+    assert answer.status_code == 405
+    assert "/openapi.json" in answer.json()["error"]["message"]
+    assert "GET" in answer.headers["allow"]
+
+
+def test_head_is_get_without_a_body(http: httpx.Client) -> None:
+    for path in ("/healthz", "/v1/studies", "/metrics", "/v1/studies/s/results"):
+        answer = http.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_pages_are_together_all_there_is(http: httpx.Client) -> None:
+    after, seen = -1, []
+    while page := http.get("/v1/studies/s/results", params={"after": after, "limit": 999}).json():
+        seen += [item["index"] for item in page]
+        after = seen[-1]
+    assert seen == list(range(2500))
+
+
+def test_a_token_of_odd_letters_is_wrong_and_no_failure(url: str) -> None:
+    for header in (b"Bearer \xff\xfe", b"Bearer " + b"x" * 5000, b"bearer\x00"[:6]):
+        assert httpx.get(f"{url}/v1/studies", headers={"authorization": header}).status_code == 401
+
+
+def test_the_openapi_document_is_that_of_the_routes(url: str, http: httpx.Client) -> None:
+    paths = http.get("/openapi.json").json()["paths"]
+    for path, operations in paths.items():
+        if path.startswith("/v1/store"):
+            continue  # this collector serves none
+        for method in ("get", "post"):
+            answer = http.request(method, path.replace("{study}", "s").replace("{job}", "nosuch"))
+            assert (answer.status_code != 405) == (method in operations), (method, path)
+        for parameter in operations.get("get", {}).get("parameters", []):
+            assert parameter["in"] == "query" or f"{{{parameter['name']}}}" in path
+
+
+def test_ndjson_is_strict_where_numbers_are_not_finite(
+    http: httpx.Client, database: Database
+) -> None:
+    more = StudyRecord("u-0", "u", "command", 1, ("x",), {}, None, "q", 3.0)
+    odd = Result("u-0.0000000", "u-0", 0, 1, State.SUCCEEDED, True, {}, {"y": float("nan")})
+    database.apply([more, odd])
+    (line,) = http.get("/v1/studies/u/results", params={"format": "ndjson"}).text.splitlines()
+    assert '"y": null' in line
+
+
+def test_metrics_are_read_by_the_parser_of_prometheus(http: httpx.Client) -> None:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    families = {
+        family.name: family for family in text_string_to_metric_families(http.get("/metrics").text)
+    }
+    states = {s.labels["state"]: s.value for s in families["queue_runner_jobs"].samples}
+    assert states["succeeded"] == 2500
+    assert all(family.documentation for family in families.values())
