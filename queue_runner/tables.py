@@ -38,6 +38,11 @@ def flatten(result: Result, parameters: Sequence[str]) -> Row:
     return row
 
 
+def fixed_columns(parameters: Sequence[str]) -> list[str]:
+    """The columns of a table without a row: all but the metrics."""
+    return [*_LEADING, *map(_free, parameters), *_TRAILING, *_LAST]
+
+
 def metric_column(name: str, taken: Container[str]) -> str:
     """The column of a metric; `taken` are those of the parameters."""
     column = _free(name)

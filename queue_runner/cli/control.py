@@ -78,7 +78,8 @@ def _controlling(
             run = client.records.find(study)
             with existing_run(client.records, run) as writing:
                 yield writing
-            if not run.running():
-                typer.echo("Nothing runs it right now; `queue-runner run` goes on.", err=True)
+            if not run.running() and not client.handle(run.root.name).status().done:
+                text = "Nothing runs it right now; `queue-runner run` with its study file goes on."
+                typer.echo(text, err=True)
         else:
             yield client

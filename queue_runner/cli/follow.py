@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +16,7 @@ from queue_runner.cli.options import CollectorUrl, Folder, Json, StudyName, Toke
 from queue_runner.errors import NotFound
 
 if TYPE_CHECKING:
-    from queue_runner.client.client import StudyHandle
+    from queue_runner.client.client import Client, StudyHandle
     from queue_runner.model import Result
     from queue_runner.tables import Row
 
@@ -124,7 +124,7 @@ def results(
     from queue_runner.cli.source import open_client, pick
     from queue_runner.client.frames import write_parquet
     from queue_runner.model import State
-    from queue_runner.tables import csv_lines, json_lines
+    from queue_runner.tables import json_lines
 
     output = Format.JSON if as_json else output
     with open_client(folder, collector=collector, token_file=token_file) as client:
@@ -137,7 +137,17 @@ def results(
         elif output is Format.TABLE:
             _print_table(list(rows), out, handle.id)
         else:
-            _write(csv_lines(rows) if output is Format.CSV else json_lines(rows), out)
+            parameters = handle.record().parameters
+            lines = _csv(rows, parameters) if output is Format.CSV else json_lines(rows)
+            _write(lines, out)
+
+
+def _csv(rows: Iterable[Row], parameters: Sequence[str]) -> Iterable[str]:
+    from queue_runner.tables import csv_lines, fixed_columns
+
+    listed = list(rows)
+    # a reader of the file wants its header, also where there is no row yet
+    return csv_lines(listed, None if listed else fixed_columns(parameters))
 
 
 def _print_table(rows: list[Row], out: Path | None, title: str) -> None:
@@ -146,7 +156,8 @@ def _print_table(rows: list[Row], out: Path | None, title: str) -> None:
     from queue_runner.cli.render import console, results_table
 
     if out is None:
-        console().print(results_table(rows, title=title))
+        shown = results_table(rows, title=title) if rows else f"{title}: no results to show"
+        console().print(shown)
         return
     with out.open("w", encoding="utf-8") as file:
         Console(file=file, width=200).print(results_table(rows, title=title))
@@ -179,7 +190,7 @@ def logs(
     from queue_runner.cli.source import open_client
 
     with open_client(folder, collector=collector, token_file=token_file) as client:
-        result = _attempt(client.records.attempts(job), job, attempt)
+        result = _attempt(_attempts(client, job), job, attempt)
         if as_json:
             from queue_runner.wire import to_plain
 
@@ -195,6 +206,19 @@ def logs(
     for name, text in kept if full else kept[-1:]:
         typer.echo(f"--- {name}")
         typer.echo(text if full else "\n".join(text.splitlines()[-_LOG_LINES:]))
+
+
+def _attempts(client: Client, job: str) -> list[Result]:
+    try:
+        return client.records.attempts(job)
+    except NotFound:
+        if "." in job:
+            raise
+        study = client.handle(job).id
+    raise NotFound(
+        f"{job} is a study; name one of its jobs, such as {study}.0000000 (`queue-runner results {job}`"
+        " lists them)"
+    )
 
 
 def _attempt(attempts: list[Result], job: str, number: int | None) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -102,6 +103,10 @@ class Study:
         if len(compiled) == len(parts):
             self._spec, self._cores = compiled.values()
             self._ranks = Braces(self._kind.ranks(self._section), known)
+
+    def __repr__(self) -> str:
+        # not how many jobs: with `where`, counting them may take minutes
+        return f"Study({self.name!r}, kind={self.kind!r}, parameters={list(self.parameters)})"
 
     # -- what it says of itself ------------------------------------------------------------------
 
@@ -373,7 +378,9 @@ def _section(kind: StudyKind, name: str, document: Mapping[str, Any], problems: 
         problems.found[:] = [each for each in problems.found if each.path != (other,)]
         problems.add((other,), f"this section is for kind {other}; the study's kind is {name}")
     if name not in document:
-        problems.add((), f"the section {name!r} is missing: it says what to run")
+        near = difflib.get_close_matches(name, document, n=1)
+        hint = f" (is {near[0]!r} meant?)" if near else ""
+        problems.add((), f"the section {name!r} is missing: it says what to run{hint}")
         return None
     section = schema.validate(kind.Section, document[name], (name,), problems)
     measure = document.get("measure")

@@ -191,3 +191,30 @@ def test_without_a_home(folder: Path) -> None:
         [PROGRAM, "status"], cwd=folder, env=env, capture_output=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+# -- nothing to show, and names that are something else ----------------------------------------------
+
+
+def test_a_table_without_rows(folder: Path, call: Call) -> None:
+    nothing = ["results", "--state", "cancelled"]
+    assert call(*nothing, cwd=folder).stdout == f"{STUDY}: no results to show\n"
+    assert call(*nothing, "--json", cwd=folder).stdout == "[]\n"
+    header = call(*nothing, "-f", "csv", cwd=folder).stdout
+    assert header == "index,x,on,state,reason,attempt,wall_s,worker,job\n"
+
+
+def test_logs_of_a_study_name_its_jobs(folder: Path, call: Call) -> None:
+    done = call("logs", "odd", cwd=folder)
+    assert done.returncode == 2
+    assert f"odd is a study; name one of its jobs, such as {STUDY}.0000000" in done.stderr
+
+
+def test_doctor_names_each_url_once_and_what_to_do(call: Call) -> None:
+    done = call("doctor", "--broker", "redis://127.0.0.1:9", "--json")
+    findings = {each["name"]: each for each in json.loads(done.stdout)}
+    assert done.returncode == 1
+    assert findings["broker"]["level"] == "failed"
+    assert findings["broker"]["detail"].count("redis://127.0.0.1:9") == 1
+    assert findings["collector"]["fix"].startswith("Start one with `queue-runner collector`")
+    assert findings["docker"]["level"] in ("ok", "note")

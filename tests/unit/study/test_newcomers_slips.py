@@ -149,3 +149,13 @@ def test_a_grid_of_a_million_million_points_is_described_at_once(tmp_path: Path)
     assert study.total == 10**12
     assert len(list(itertools.islice(study.jobs(None), 3))) == 3
     assert study.job(10**12 - 1, None).point == {"a": 10**6, "b": 10**6}
+
+
+def test_a_misspelt_section_is_recognised(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"'command' is missing.*\(is 'comand' meant\?\)"):
+        load_study(write(tmp_path, "study: x\nkind: command\ncomand: {run: [echo]}\n"))
+
+
+def test_a_study_says_what_it_is(tmp_path: Path) -> None:
+    study = load_study(write(tmp_path, HEAD + "parameters: {a: [1, 2]}"))
+    assert repr(study) == "Study('x', kind='command', parameters=['a'])"
