@@ -5,7 +5,8 @@
     │   ├── BrokerUnavailable
     │   ├── CollectorUnavailable
     │   ├── StoreUnavailable
-    │   └── EngineUnavailable
+    │   ├── EngineUnavailable
+    │   └── DiskFull
     ├── FixThis                  the caller has to change something first
     │   ├── StudyError           a study file or Study object is wrong: file, line, field
     │   ├── BrokerRefused        credentials, rights or a dangerous server setting
@@ -50,6 +51,10 @@ class StoreUnavailable(TryLater):
 
 class EngineUnavailable(TryLater):
     """No Docker engine answered."""
+
+
+class DiskFull(TryLater):
+    """The disk of a worker's scratch folder is full: no job can begin there now."""
 
 
 class FixThis(QueueRunnerError):

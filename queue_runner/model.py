@@ -33,6 +33,7 @@ class Reason(StrEnum):
     DIVERGED = "diverged"  # the solver said so: floating point exception, NaN, time step collapsed
     WALL_TIME = "wall-time"
     OUT_OF_MEMORY = "out-of-memory"
+    DISK_FULL = "disk-full"  # it failed, and the disk of its work folder is full
     METRICS = "metrics"  # it ran, but what it was to measure is not there or not readable
     WORKER_LOST = "worker-lost"  # so many workers died with it that it is suspected to kill them
     STORE = "store"  # bundle or artifacts could not be fetched or kept

@@ -35,6 +35,7 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "containers": _no_engine,
     "openfoam": _no_openfoam,
     "s3": _no_s3,
+    "root": lambda: None if os.geteuid() == 0 else "only root can mount and become somebody else",
 }
 
 

@@ -6,8 +6,9 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
 _TABLE_ROWS = 40
 
 
+class RuntimeName(StrEnum):
+    AUTO = "auto"
+    DOCKER = "docker"
+    PROCESS = "process"
+
+
 @app.command(epilog="Example: queue-runner run examples/cavity/study.yaml --cores 2")
 def run(
     study_file: StudyFile,
@@ -39,6 +46,15 @@ def run(
     cores: Cores = None,
     memory: Memory = None,
     keep_folders: Keep = KeepFolders.FAILED,
+    runtime: Annotated[
+        RuntimeName,
+        typer.Option(
+            "--runtime",
+            envvar="QUEUE_RUNNER_RUNTIME",
+            help="docker: in containers; process: with what is installed here; auto: in containers where"
+            " a Docker engine has the image.",
+        ),
+    ] = RuntimeName.AUTO,
     as_json: Json = False,
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress and no table."),
 ) -> int:
@@ -49,10 +65,14 @@ def run(
     """
     from queue_runner.cli.render import progress_bar
     from queue_runner.client.runs import RunSettings, local_run, write_outputs
+    from queue_runner.client.runtimes import choose_runtime
     from queue_runner.study import load_study
 
     study = load_study(study_file)
-    settings = RunSettings(folder, cores, size_bytes(memory), keep_folders.value)
+    name = runtime.value
+    if runtime is RuntimeName.AUTO:
+        name = choose_runtime(study, lambda text: None if quiet else typer.echo(text, err=True))
+    settings = RunSettings(folder, cores, size_bytes(memory), keep_folders.value, name)
     with _interruptible() as interrupted, local_run(study, settings) as local:
         if not quiet:
             _say_what_is_there(study.name, local.handle, local.run)

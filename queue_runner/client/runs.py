@@ -20,6 +20,7 @@ from queue_runner.client.client import Client, StudyHandle, pinned
 from queue_runner.client.embedded import Embedded, embedded
 from queue_runner.client.folder import RunFolder, RunsFolder
 from queue_runner.client.plots import choose_axes, draw
+from queue_runner.client.runtimes import AUTO, choose_runtime
 from queue_runner.errors import FixThis, MissingTool, NotFound, StudyError
 from queue_runner.model import StudyRecord, StudyStatus
 from queue_runner.tables import csv_lines, metric_column
@@ -202,13 +203,16 @@ def run(
     folder: str | Path = "runs",
     *,
     cores: int | None = None,
+    runtime: str = AUTO,
     progress: Callable[[StudyStatus], None] = lambda status: None,
 ) -> StudyHandle:
     """Run a study here to its end; returns a handle to its results, which stay in `folder`.
 
+    runtime: "docker", "process", or "auto": containers where a Docker engine has the kind's image.
     Interrupted (KeyboardInterrupt, or killed), the same call goes on where it stopped.
     """
-    settings = RunSettings(folder=Path(folder), cores=cores)
+    name = choose_runtime(study, lambda text: None) if runtime == AUTO else runtime
+    settings = RunSettings(folder=Path(folder), cores=cores, runtime=name)
     with local_run(study, settings) as local:
         local.follow(progress, threading.Event())
         study_id = local.handle.id

@@ -37,6 +37,8 @@ class Recipe:
         return f"queue-runner/{self.name}:latest"
 
 
+#: Of the source tree's own folder, what queue-runner's wheel is built from.
+_SINGLE = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 DEBIAN = "debian"
 _ON_DEBIAN = {"BASE": DEBIAN}
 _WITH_RUNNER = {"BASE": DEBIAN, "RUNNER": "base"}
@@ -56,7 +58,7 @@ RECIPES = {
 def source_folder(given: Path | None = None) -> Path:
     """The source tree with the images' folders: `given`, else the one this package runs from."""
     folder = given or Path(__file__).parents[2]
-    if not (folder / "brokers/redis/Dockerfile").is_file():
+    if not all((folder / name).is_file() for name in (*_SINGLE, "workers/base/Dockerfile")):
         raise FixThis(
             f"{folder}: no source tree of queue-runner, which has the folders that images are built"
             " from; name one with --source"
@@ -109,6 +111,5 @@ def context(recipe: Recipe, source: Path) -> Context:
 
 def runner_files(source: Path) -> dict[str, bytes]:
     """What queue-runner's own wheel is built from."""
-    single = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")
-    files = {f"source/{name}": (source / name).read_bytes() for name in single}
+    files = {f"source/{name}": (source / name).read_bytes() for name in _SINGLE}
     return files | folder_files(source / "queue_runner", "source/queue_runner/")

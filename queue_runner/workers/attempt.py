@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import platform
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from queue_runner import plugins
 from queue_runner.errors import (
+    DiskFull,
     EngineUnavailable,
     JobError,
     StoreFull,
@@ -38,6 +40,8 @@ from queue_runner.workers.site import at
 
 KINDS = "queue_runner.kinds"
 _TRACE_LINES = 40
+#: With less than this left, a disk is full: no block can be written any more.
+_FULL_BYTES = 64 * 1024
 #: Set in our images: tag and the hash of all that it was built from.
 IMAGE_VARIABLE = "QUEUE_RUNNER_IMAGE"
 #: Seconds between tries to keep what a finished job wrote, while its store is away.
@@ -95,8 +99,9 @@ class _Record:
 def attempt_job(place: Workplace, job: Job, attempt: int, stop: Stop) -> Result:
     """Run a job; the result says final, which the caller may take back where a retry follows.
 
-    Raises `Stopped`; `StoreUnavailable` or `StoreRefused` when it could not begin for want of its
-    bundle. Once it has run, it waits for its store instead.
+    Raises `Stopped`; `StoreUnavailable`, `StoreRefused` or `DiskFull` when it could not begin for want of
+    its bundle or of space; `EngineUnavailable` when its containers went with their engine. Once it has
+    run, it waits for its store instead.
     """
     started_at, record, failure = time.time(), _Record(), None
     folder = place.folder / f"{job.id}.{attempt}"
@@ -106,7 +111,10 @@ def attempt_job(place: Workplace, job: Job, attempt: int, stop: Stop) -> Result:
     except JobError as error:
         failure = Failure(error.reason, str(error), error.step, error.exit_code)
     except OSError as error:
-        failure = Failure(Reason.PREPARE, f"work folder: {error}")
+        if error.errno == errno.ENOSPC and not record.logs:
+            raise DiskFull(f"no space left for its work folder in {place.folder}") from error
+        reason = Reason.DISK_FULL if error.errno == errno.ENOSPC else Reason.PREPARE
+        failure = Failure(reason, f"work folder: {error}")
     except (Stopped, StoreUnavailable, StoreRefused, EngineUnavailable):
         raise
     except Exception as error:  # noqa: BLE001 - a bug of a plug-in costs its own job only
@@ -177,7 +185,7 @@ def _run_steps(
 
 def _judge(kind: Kind, job: Job, folder: Path, step: Step, outcome: Outcome, tail: str) -> None:
     """Raises `JobError` for a step that failed, with the best reason there is."""
-    limit = _limit_reached(job, outcome)
+    limit = _limit_reached(job, outcome) or _disk_full(folder, outcome)
     if limit is not None:
         raise JobError(*limit, step=step.name, exit_code=outcome.exit_code)
     if outcome.exit_code == 0:
@@ -200,6 +208,16 @@ def _limit_reached(job: Job, outcome: Outcome) -> tuple[str, str] | None:
         mebibytes = (limits.memory_bytes or 0) / 1024**2
         return Reason.OUT_OF_MEMORY, f"ended for using more than its {mebibytes:.0f} MiB of memory"
     return None
+
+
+def _disk_full(folder: Path, outcome: Outcome) -> tuple[str, str] | None:
+    if outcome.exit_code == 0 or shutil.disk_usage(folder).free > _FULL_BYTES:
+        return None
+    return (
+        Reason.DISK_FULL,
+        "failed with no space left on the disk of its work folder; make room on that worker, or have"
+        " the job write less",
+    )
 
 
 def _how_it_ended(step: Step, outcome: Outcome) -> tuple[str, str]:

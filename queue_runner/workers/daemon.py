@@ -19,6 +19,7 @@ from queue_runner import plugins
 from queue_runner.brokers.base import Broker, Dead, Delivery, Retry
 from queue_runner.errors import (
     BrokerUnavailable,
+    DiskFull,
     EngineUnavailable,
     StoreRefused,
     StoreUnavailable,
@@ -252,7 +253,7 @@ class Worker:
         except Stopped as stopped:
             self._end_stopped(claim, stopped.reason)
             return
-        except (StoreUnavailable, StoreRefused, EngineUnavailable) as error:
+        except (StoreUnavailable, StoreRefused, EngineUnavailable, DiskFull) as error:
             # nothing is wrong with the job
             log.warning("%s is given back: %s", job.id, error)
             if claim.lost:

@@ -52,10 +52,15 @@ def image(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
+def copy_sources(to: Path) -> None:
+    for folder in ("brokers", "workers", "queue_runner"):
+        shutil.copytree(ROOT / folder, to / folder)
+    for file in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, to)
+
+
 def test_list_tells_what_is_missing_and_what_is_outdated(tmp_path: Path) -> None:
-    for outer in ("brokers", "workers"):
-        if (ROOT / outer).exists():
-            shutil.copytree(ROOT / outer, tmp_path / outer)
+    copy_sources(tmp_path)
     states = {each["tag"]: each["state"] for each in json.loads(image("list", "--json").stdout)}
     assert states["queue-runner/redis:latest"] == "built"
     with (tmp_path / "brokers/redis/redis.conf").open("a") as conf:
@@ -67,7 +72,7 @@ def test_list_tells_what_is_missing_and_what_is_outdated(tmp_path: Path) -> None
 
 
 def test_a_build_that_fails_shows_its_last_lines(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "brokers", tmp_path / "brokers")
+    copy_sources(tmp_path)
     with (tmp_path / "brokers/redis/Dockerfile").open("a") as dockerfile:
         dockerfile.write("RUN echo it is this one >&2; exit 9\n")
     done = image("build", "redis", "--source", str(tmp_path))

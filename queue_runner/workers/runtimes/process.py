@@ -135,21 +135,7 @@ def _popen(
 def _program(step: Step, folder: Path, env: dict[str, str]) -> str:
     name = step.argv[0]
     if "/" in name:
-        path = folder / name
-        if not path.is_file():
-            there = [each.name for each in path.parent.glob("*")] if path.parent.is_dir() else []
-            raise JobError(
-                Reason.MISSING_PROGRAM,
-                f"there is no program {name!r} in the work folder{nearest(path.name, there)}",
-                step=step.name,
-            )
-        if not os.access(path, os.X_OK):
-            raise JobError(
-                Reason.MISSING_PROGRAM,
-                f"{name!r} is not executable; run `chmod +x` on it and submit the study again",
-                step=step.name,
-            )
-        return str(path)
+        return str(own_program(step, folder))
     found = shutil.which(name, path=env["PATH"])
     if found is None:
         raise JobError(
@@ -159,6 +145,26 @@ def _program(step: Step, folder: Path, env: dict[str, str]) -> str:
             step=step.name,
         )
     return found
+
+
+def own_program(step: Step, folder: Path) -> Path:
+    """A program that is named by its path, from the work folder. Raises `JobError` (missing program)."""
+    name = step.argv[0]
+    path = folder / name
+    if not path.is_file():
+        there = [each.name for each in path.parent.glob("*")] if path.parent.is_dir() else []
+        raise JobError(
+            Reason.MISSING_PROGRAM,
+            f"there is no program {name!r} in the work folder{nearest(path.name, there)}",
+            step=step.name,
+        )
+    if not os.access(path, os.X_OK):
+        raise JobError(
+            Reason.MISSING_PROGRAM,
+            f"{name!r} is not executable; run `chmod +x` on it and submit the study again",
+            step=step.name,
+        )
+    return path
 
 
 def _programs(path: str) -> set[str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import os
 import select
+import signal
 import struct
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,7 @@ from queue_runner.workers.runtimes.docker.settings import container_settings, us
 from queue_runner.workers.runtimes.docker.site import ImageSite
 from queue_runner.workers.runtimes.docker.stream import Attached
 from queue_runner.workers.runtimes.janitor import Janitor
+from queue_runner.workers.runtimes.process import own_program
 from queue_runner.workers.site import Site
 
 if TYPE_CHECKING:
@@ -58,6 +61,7 @@ class DockerRuntime(Runtime):
         self._cpus = Cpus()
         self._sites: dict[str, ImageSite] = {}
         self._lock = threading.Lock()
+        self._left: list[Any] = []
 
     @property
     def folder(self) -> Path:
@@ -74,8 +78,7 @@ class DockerRuntime(Runtime):
 
     def provenance(self, job: Job) -> dict[str, str]:
         image = resolve(self._client, job, self._default)
-        tags = image.tags or [job.image or ""]
-        return {"image": f"{tags[0]}@{image.id}"}
+        return {"image": f"{_called(image)}@{image.id}"}
 
     def run(
         self,
@@ -87,7 +90,10 @@ class DockerRuntime(Runtime):
         wall_time_s: float | None,
         stop: Stop,
     ) -> Outcome:
+        self._drop_left()
         image = resolve(self._client, job, self._default)
+        self._check_program(step, image, folder)
+        (folder / step.log).touch()
         _hand_over(folder)
         own = self._cpus.taken(limits.cores) if job.container.get("cpuset") else nullcontext()
         with own as cpus, engine_errors():
@@ -95,7 +101,36 @@ class DockerRuntime(Runtime):
             try:
                 return _Attempt(container, step, folder).run(wall_time_s, stop)
             finally:
+                self._drop(container)
+
+    def _drop(self, container: Any) -> None:
+        """Remove a container; one whose engine is away, when that is back."""
+        try:
+            with engine_errors():
                 _remove(container)
+        except EngineUnavailable:
+            with self._lock:
+                self._left.append(container)
+
+    def _drop_left(self) -> None:
+        with self._lock:
+            left, self._left = self._left, []
+        for container in left:
+            self._drop(container)
+
+    def _check_program(self, step: Step, image: Image, folder: Path) -> None:
+        name = _argv(step)[0]
+        if name.startswith("/"):
+            # in the image, where a look costs as much as the start
+            return
+        if "/" in name:
+            own_program(step, folder)
+        elif self._site(image).which(name, step.env.get("PATH")) is None:
+            raise JobError(
+                Reason.MISSING_PROGRAM,
+                f"no program {name!r} in the image {_called(image)}",
+                step=step.name,
+            )
 
     def _create(
         self,
@@ -140,6 +175,10 @@ class DockerRuntime(Runtime):
             self._owner.close()
 
 
+def _called(image: Image) -> str:
+    return image.tags[0] if image.tags else "(untagged)"
+
+
 def _argv(step: Step) -> tuple[str, ...]:
     # our server for Python calls is named by the worker's interpreter, which is not in the image
     return step.argv if step.request is None else ("python3", *step.argv[1:])
@@ -164,13 +203,14 @@ def _hand_over(folder: Path) -> None:
 
 
 def _remove(container: Any) -> None:
-    from docker.errors import NotFound
+    from docker.errors import APIError
 
     try:
         container.remove(force=True, v=True)
-    except NotFound:
-        # an engine that was restarted has forgotten it
-        return
+    except APIError as error:
+        # it is gone, or somebody else is just removing it
+        if error.status_code not in (404, 409):
+            raise
 
 
 class _Attempt:
@@ -224,21 +264,6 @@ class _Attempt:
             self._container.start()
         except APIError as error:
             text = str(error.explanation)
-            if "executable file not found" in text or "no such file" in text:
-                program = _argv(self._step)[0]
-                image = self._container.image.tags[:1] or [self._container.image.id]
-                raise JobError(
-                    Reason.MISSING_PROGRAM,
-                    f"no program {program!r} in the image {image[0]}",
-                    step=self._step.name,
-                ) from error
-            if "permission denied" in text:
-                raise JobError(
-                    Reason.MISSING_PROGRAM,
-                    f"{self._step.argv[0]!r} is not executable; run `chmod +x` on it and submit the"
-                    " study again",
-                    step=self._step.name,
-                ) from error
             raise JobError(
                 Reason.PREPARE,
                 f"the Docker engine does not start {self._step.name}: {text}",
@@ -282,7 +307,8 @@ class _Attempt:
             )
         elif ended_by is None and self._step.request is not None and len(self._answer) > 4:
             code, cpu_s, max_rss_bytes, _ = msgpack.unpackb(self._answer[4:])
-        if code > _KILLED and ended_by is not None:
+        if _KILLED < code < _KILLED + signal.NSIG:
+            # the engine's way to name a signal, in ours
             code = _KILLED - code
         return Outcome(code, wall_s, cpu_s, max_rss_bytes, ended_by)
 
@@ -291,8 +317,8 @@ class _Attempt:
         state = self._container.attrs["State"]
         client = self._container.client
         events = client.api.events(
-            since=state["StartedAt"],
-            until=str(time.time() + 1),
+            since=_second(state["StartedAt"]) - 1,
+            until=_second(state["FinishedAt"]) + 1,
             filters={"container": self._container.id, "event": "kill"},
             decode=True,
         )
@@ -300,3 +326,8 @@ class _Attempt:
             return next(iter(events), None) is not None
         finally:
             events.close()
+
+
+def _second(timestamp: str) -> int:
+    """Whole seconds since 1970, by the engine's own clock, of a time in its form."""
+    return int(datetime.fromisoformat(timestamp).timestamp())

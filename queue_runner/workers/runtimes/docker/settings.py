@@ -35,6 +35,8 @@ def bare() -> dict[str, Any]:
         "network_mode": "none",
         "pids_limit": _PIDS,
         "ipc_mode": "private",
+        # as process 1 a program would not be ended by SIGTERM, nor by its own abort (pid_namespaces(7))
+        "init": True,
     }
 
 

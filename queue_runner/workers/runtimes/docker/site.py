@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LIST = 'IFS=:; for d in $1; do for f in "$d"/*; do [ -f "$f" ] && [ -x "$f" ] && echo "$f"; done; done; true'
 _ANSWER_S = 60
+#: Exit codes of the engine's init for a program that is not there, or not executable.
+_NOT_STARTED = (126, 127)
 
 
 class ImageSite(Site):
@@ -35,10 +37,12 @@ class ImageSite(Site):
         return {"PATH": _DEFAULT_PATH, **dict(entry.split("=", 1) for entry in entries)}
 
     def which(self, name: str, path: str | None = None) -> str | None:
-        for folder in (path or self.variables["PATH"]).split(":"):
-            if f"{folder}/{name}" in self._in(folder):
-                return f"{folder}/{name}"
-        return None
+        try:
+            folders = (path or self.variables["PATH"]).split(":")
+            return next((f"{at}/{name}" for at in folders if f"{at}/{name}" in self._in(at)), None)
+        except OSError:
+            # an image without a shell cannot be asked; what is not there shows when it is started
+            return name
 
     def _in(self, folder: str) -> frozenset[str]:
         if folder not in self._programs:
@@ -70,7 +74,7 @@ class ImageSite(Site):
         )
         try:
             container.start()
-            container.wait(timeout=_ANSWER_S)
+            code = int(container.wait(timeout=_ANSWER_S)["StatusCode"])
             output: bytes = container.logs()
         except APIError as error:
             raise OSError(
@@ -78,6 +82,8 @@ class ImageSite(Site):
             ) from error
         finally:
             container.remove(force=True, v=True)
+        if code in _NOT_STARTED:
+            raise OSError(f"{argv[0]} cannot be run in {self.name}")
         return output.decode(errors="replace")
 
     @property

@@ -1,0 +1,462 @@
+"""Runtime `docker`, looked at from inside its containers, and with everything around it failing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+from docker import DockerClient
+
+from queue_runner.errors import EngineRefused, EngineUnavailable, JobError, QueueRunnerError
+from queue_runner.images.engine import open_engine
+from queue_runner.model import Job, Reason, Resources
+from queue_runner.workers.kinds.base import Step
+from queue_runner.workers.runtimes.base import Outcome, Stop
+from queue_runner.workers.runtimes.docker import DockerRuntime, leftovers
+from queue_runner.workers.runtimes.docker.images import pin
+from tests.integration.system import (
+    EXAMPLES,
+    System,
+    Tables,
+    embedded_tables,
+    eventually,
+    running_system,
+    study_folder,
+    submitted_table,
+)
+
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(400)]
+NO_LIMITS = Resources()
+BASE = "queue-runner/base:latest"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    """What the examples give without any container."""
+    return embedded_tables(tmp_path_factory.mktemp("bare"))
+
+
+@pytest.fixture
+def engine() -> Iterator[DockerClient]:
+    with open_engine() as client:
+        yield client
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Iterator[DockerRuntime]:
+    made = DockerRuntime(tmp_path / "scratch")
+    yield made
+    made.close()
+
+
+def a_job(**fields: Any) -> Job:
+    return Job(
+        id="study.0000007", study="study", index=7, kind="command", point={}, spec={}, **fields
+    )
+
+
+Run = Callable[..., tuple[Outcome, str]]
+
+
+@pytest.fixture
+def run(runtime: DockerRuntime) -> Run:
+    """Runs a Python program in a container of the base image; its outcome and its log."""
+
+    def run_code(
+        code: str,
+        *,
+        argv: tuple[str, ...] | None = None,
+        job: Job | None = None,
+        limits: Resources = NO_LIMITS,
+        wall_time_s: float | None = None,
+        stop: Stop | None = None,
+        request: bytes | None = None,
+    ) -> tuple[Outcome, str]:
+        folder = runtime.folder / "work"
+        folder.mkdir(exist_ok=True)
+        (folder / "hello.py").write_text("def hello(x): print('called'); return {'twice': 2 * x}\n")
+        step = Step("probe", argv or ("python3", "-c", code), "log.probe", request=request)
+        outcome = runtime.run(
+            step,
+            job or a_job(),
+            folder,
+            limits=limits,
+            wall_time_s=wall_time_s,
+            stop=stop or Stop(),
+        )
+        return outcome, (folder / "log.probe").read_text()
+
+    return run_code
+
+
+def ours(engine: DockerClient, runtime: DockerRuntime) -> list[Any]:
+    wanted = [f"{leftovers.OWNER}={runtime.folder / 'lock'}"]
+    return engine.containers.list(all=True, filters={"label": wanted}, ignore_removed=True)
+
+
+def steps(engine: DockerClient, runtime: DockerRuntime) -> list[Any]:
+    """Containers of jobs, not those that look what is in an image."""
+    return [each for each in ours(engine, runtime) if "queue-runner.job" in each.labels]
+
+
+# -- what it is allowed ------------------------------------------------------------------------------
+
+PROBE = """
+import json, os, resource
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+mounts = [line.split()[:4] for line in open("/proc/self/mounts")]
+def limit(*names):
+    for name in names:
+        if os.path.exists(name): return open(name).read().split()[0]
+def writable(folder):
+    try:
+        with open(folder + "/probe", "w"): return True
+    except OSError: return False
+shm = os.statvfs("/dev/shm")
+open("mine", "w").close()
+print(json.dumps({
+    "uid": os.getuid(), "gid": os.getgid(), "groups": os.getgroups(),
+    "capabilities": [status[f"Cap{kind}"].strip() for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")],
+    "no_new_privileges": status["NoNewPrivs"].strip(), "seccomp": status["Seccomp"].strip(),
+    "network": sorted(os.listdir("/sys/class/net")),
+    "writable": [f for f in ("/", "/usr", "/etc", "/var", os.getcwd(), "/tmp", "/dev/shm") if writable(f)],
+    "bound": sorted(m[1] for m in mounts if m[0].startswith("/dev/") and not m[1].startswith("/etc/")),
+    "memory": limit("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory.max"),
+    "pids": limit("/sys/fs/cgroup/pids/pids.max", "/sys/fs/cgroup/pids.max"),
+    "quota": limit("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu.max"),
+    "cpus": sorted(os.sched_getaffinity(0)), "shm": shm.f_blocks * shm.f_frsize,
+    "core": resource.getrlimit(resource.RLIMIT_CORE), "cwd": os.getcwd(), "home": os.environ["HOME"],
+    "job": os.environ["QUEUE_RUNNER_JOB"],
+    "processes": sorted(open(f"/proc/{n}/comm").read().strip() for n in os.listdir("/proc") if n.isdigit()),
+}))
+"""
+
+
+def test_a_job_gets_the_least_it_needs(run: Run, runtime: DockerRuntime) -> None:
+    limits = Resources(cores=1, memory_bytes=256 * 1024**2)
+    outcome, log = run(PROBE, limits=limits)
+    assert outcome.exit_code == 0, log
+    inside = json.loads(log)
+    folder = str(runtime.folder / "work")
+    user = os.geteuid() or 1000
+    assert (inside["uid"], inside["groups"]) in [(user, []), (user, [inside["gid"]])]
+    assert inside["uid"] != 0
+    assert inside["gid"] != 0
+    assert inside["capabilities"] == ["0" * 16] * 5
+    assert inside["no_new_privileges"] == "1"
+    assert inside["seccomp"] == "2"
+    assert inside["network"] == ["lo"]
+    assert inside["writable"] == [folder, "/tmp", "/dev/shm"]
+    assert set(inside["bound"]) - {"/sbin/docker-init", "/usr/sbin/docker-init"} == {folder}
+    assert inside["memory"] == str(256 * 1024**2)
+    assert inside["pids"] == "4096"
+    assert inside["quota"] == "100000"
+    assert inside["shm"] == 256 * 1024**2
+    assert inside["core"] == [0, 0]
+    assert inside["cwd"] == inside["home"] == folder
+    assert inside["job"] == "study.0000007"
+    # and the engine's own init
+    assert inside["processes"] == ["docker-init", "python3"]
+    assert (runtime.folder / "work" / "mine").stat().st_uid == user
+
+
+def test_a_study_may_ask_for_a_network_memory_to_share_and_cpus(run: Run) -> None:
+    asked = {"network": "bridge", "shm": 32 * 1024**2, "cpuset": True}
+    _, log = run(PROBE, job=a_job(container=asked))
+    inside = json.loads(log)
+    assert "eth0" in inside["network"]
+    assert inside["shm"] == 32 * 1024**2
+    assert len(inside["cpus"]) == 1
+
+
+def test_containers_carry_the_names_of_what_they_do(
+    run: Run, runtime: DockerRuntime, engine: DockerClient
+) -> None:
+    stop = Stop()
+    running = threading.Thread(
+        target=run, args=("import time; time.sleep(600)",), kwargs={"stop": stop}
+    )
+    running.start()
+    (container,) = eventually(lambda: steps(engine, runtime) or None)
+    assert container.labels["queue-runner.study"] == "study"
+    assert container.labels["queue-runner.job"] == "study.0000007"
+    stop.throw("enough")
+    running.join()
+    assert ours(engine, runtime) == []
+
+
+# -- how it ends -------------------------------------------------------------------------------------
+
+
+def test_an_exit_code_and_what_was_printed_arrive(
+    run: Run, runtime: DockerRuntime, engine: DockerClient
+) -> None:
+    code = "import sys; print('out'); print('err', file=sys.stderr); print('x' * 3_000_000); sys.exit(9)"
+    outcome, log = run(code)
+    assert (outcome.exit_code, outcome.ended_by) == (9, None)
+    assert "out\n" in log
+    assert "err\n" in log
+    assert log.count("x") == 3_000_000
+    assert ours(engine, runtime) == []
+
+
+@pytest.mark.parametrize("ignores", [False, True])
+def test_wall_time_ends_it(run: Run, ignores: bool) -> None:
+    ignore = "signal.signal(signal.SIGTERM, signal.SIG_IGN);" if ignores else ""
+    outcome, _ = run(f"import signal, time; {ignore} time.sleep(600)", wall_time_s=2.0)
+    assert outcome.ended_by == "wall-time"
+    assert outcome.exit_code == -(signal.SIGKILL if ignores else signal.SIGTERM)
+
+
+def test_a_stop_ends_it(run: Run) -> None:
+    stop = Stop()
+    threading.Timer(1.0, stop.throw, ["cancelled"]).start()
+    outcome, _ = run("import time; time.sleep(600)", stop=stop)
+    assert outcome.ended_by == "stop"
+
+
+def test_too_much_memory_is_told_from_other_ends(run: Run) -> None:
+    limits = Resources(memory_bytes=64 * 1024**2)
+    outcome, _ = run("x = bytearray(300 * 1024**2); print(sum(x))", limits=limits)
+    assert outcome.ended_by == "out-of-memory"
+    killed, _ = run("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", limits=limits)
+    assert killed.ended_by is None
+    assert killed.exit_code == -signal.SIGSEGV
+
+
+def test_a_container_that_somebody_kills_is_no_failure(
+    run: Run, runtime: DockerRuntime, engine: DockerClient
+) -> None:
+    errors: list[BaseException] = []
+
+    def running() -> None:
+        try:
+            run("import time; time.sleep(600)")
+        except QueueRunnerError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=running)
+    thread.start()
+    (container,) = eventually(
+        lambda: [each for each in steps(engine, runtime) if each.status == "running"] or None
+    )
+    container.kill()
+    thread.join()
+    assert isinstance(errors[0], EngineUnavailable)
+    assert "from outside" in str(errors[0])
+
+
+def test_a_program_that_is_not_there(run: Run) -> None:
+    with pytest.raises(
+        JobError, match="no program 'simpleFoan' in the image queue-runner/base"
+    ) as caught:
+        run("", argv=("simpleFoan",))
+    assert caught.value.reason == Reason.MISSING_PROGRAM
+
+
+def test_python_functions_are_called_in_the_image(run: Run, runtime: DockerRuntime) -> None:
+    folder = runtime.folder / "work"
+    request = {"call": "hello:hello", "args": {"x": 21}, "folder": str(folder), "log": "log.probe"}
+    argv = (sys.executable, "-m", "queue_runner.workers.pycall")
+    outcome, log = run("", argv=argv, request=msgpack.packb(request))
+    assert outcome.exit_code == 0, log
+    assert "called" in log
+    assert json.loads((folder / ".returned.json").read_text()) == {"twice": 42}
+
+
+# -- images ------------------------------------------------------------------------------------------
+
+
+def test_a_tag_is_pinned_and_another_image_under_it_is_refused(
+    run: Run, engine: DockerClient
+) -> None:
+    tag = "queue-runner/test-pinned:latest"
+    engine.images.get(BASE).tag(tag)
+    try:
+        pinned = pin(engine, tag)
+        assert pinned == f"{tag}@{engine.images.get(BASE).id}"
+        assert run("print(1)", job=a_job(image=pinned))[0].exit_code == 0
+        other = f"{tag}@sha256:{'0' * 64}"
+        with pytest.raises(JobError, match=r"has sha256:.* under that tag") as caught:
+            run("print(1)", job=a_job(image=other))
+        assert caught.value.reason == Reason.IMAGE
+    finally:
+        engine.images.remove(tag)
+
+
+def test_an_image_that_is_not_here(run: Run) -> None:
+    with pytest.raises(JobError, match="docker pull nobody/nothing:1"):
+        run("", job=a_job(image="nobody/nothing:1"))
+    with pytest.raises(JobError, match="queue-runner image build none"):
+        run("", job=a_job(image="queue-runner/none:latest"))
+
+
+# -- with everything around it failing ---------------------------------------------------------------
+
+SLEEPER = """\
+study: sleeper
+kind: command
+parameters: {x: [1, 2]}
+command: {files: ., run: [./job.sh, "{x}"]}
+measure: {log: {y: 'y = (\\S+)'}}
+"""
+#: Long enough for what it is in to be killed.
+PATIENT = """\
+#!/bin/sh
+[ $1 = 1 ] && sleep 8
+echo y = $1
+"""
+
+
+def docker_worker(system: System, name: str = "worker") -> subprocess.Popen[bytes]:
+    return system.start_worker(name, "--cores", "2", "--runtime", "docker", "--lease", "5")
+
+
+def containers_of(engine: DockerClient, study: str) -> list[Any]:
+    wanted = {"label": f"queue-runner.study={study}"}
+    return list(engine.containers.list(all=True, filters=wanted, ignore_removed=True))
+
+
+@pytest.mark.openfoam
+def test_tables_are_those_of_bare_processes(broker_url: str, tmp_path: Path, bare: Tables) -> None:
+    system = System(tmp_path, broker_url)
+    try:
+        system.start_collector()
+        docker_worker(system)
+        for example, expected in bare.items():
+            assert submitted_table(system, EXAMPLES / example / "study.yaml") == expected
+    finally:
+        system.stop()
+
+
+def test_a_killed_worker_leaves_no_container_and_its_jobs_finish(
+    broker_url: str, tmp_path: Path, engine: DockerClient
+) -> None:
+    system = System(tmp_path, broker_url)
+    try:
+        system.start_collector()
+        killed = docker_worker(system, "killed")
+        study = study_folder(system, SLEEPER, job__sh=PATIENT)
+        known = json.loads(system.ok("submit", str(study), "--json"))["study"]
+        eventually(lambda: containers_of(engine, known) or None)
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        eventually(lambda: containers_of(engine, known) == [])
+        docker_worker(system, "next")
+        rows = submitted_table(system, study)
+        assert [(row["state"], row["y"]) for row in rows] == [
+            ("succeeded", "1"),
+            ("succeeded", "2"),
+        ]
+        assert containers_of(engine, known) == []
+    finally:
+        system.stop()
+
+
+@contextmanager
+def private_engine(folder: Path) -> Iterator[Path]:
+    """An engine of the test's own, to be killed: a copy of our script is another engine."""
+    (folder / "scripts").mkdir(parents=True)
+    script = folder / "scripts" / "engine"
+    script.write_bytes((ROOT / "scripts/engine").read_bytes())
+    script.chmod(0o755)
+    env = {name: value for name, value in os.environ.items() if name != "DOCKER_HOST"}
+    # not the one that is there already
+    env["XDG_RUNTIME_DIR"] = str(folder / "none")
+    try:
+        yield script
+    finally:
+        subprocess.run([script, "stop"], env=env, check=True)
+
+
+@pytest.mark.root
+def test_an_engine_that_is_killed_fails_no_job(
+    tmp_path: Path, zeromq_url: str, engine: DockerClient
+) -> None:
+    with private_engine(tmp_path / "engine") as script:
+        env = {name: value for name, value in os.environ.items() if name != "DOCKER_HOST"}
+
+        def start() -> str:
+            done = subprocess.run(
+                [script, "start"], env=env, capture_output=True, text=True, check=True
+            )
+            return done.stdout.strip()
+
+        host = start()
+        if "engine/.cache" not in host and "/run/queue-runner" not in host:
+            pytest.fail(f"another engine answered: {host}")
+        with closing(DockerClient(host)) as other:
+            other.images.load(b"".join(engine.images.get(BASE).save(named=True)))
+        system = System(tmp_path, zeromq_url)
+        system.env["DOCKER_HOST"] = host
+        try:
+            system.start_collector()
+            docker_worker(system)
+            study = study_folder(system, SLEEPER, job__sh=PATIENT)
+            known = json.loads(system.ok("submit", str(study), "--json"))["study"]
+            with closing(DockerClient(host)) as other:
+                eventually(lambda: containers_of(other, known) or None)
+            pid = int((tmp_path / "engine/.cache/engine/dockerd.pid").read_text())
+            os.kill(pid, signal.SIGKILL)
+            eventually(lambda: "given back" in system.log("worker") or None)
+            start()
+            rows = submitted_table(system, study)
+            assert [row["state"] for row in rows] == ["succeeded"] * 2
+            with closing(DockerClient(host)) as other:
+                eventually(lambda: containers_of(other, known) == [])
+        finally:
+            system.stop()
+
+
+def test_without_an_engine_the_worker_says_so(tmp_path: Path, zeromq_url: str) -> None:
+    system = System(tmp_path, zeromq_url)
+    system.env["DOCKER_HOST"] = "unix:///nowhere/docker.sock"
+    done = system.call("worker", "--runtime", "docker", "--scratch", str(tmp_path / "s"))
+    assert done.returncode == 3
+    assert "no Docker engine answers at unix:///nowhere/docker.sock: start it" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.root
+def test_without_permission_on_the_socket_it_says_so() -> None:
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            os.setgroups([])
+            os.setuid(65534)
+            with open_engine():
+                os.write(writing, b"opened")
+        except EngineRefused as error:
+            os.write(writing, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading, "rb") as said:
+        assert "group docker" in said.read().decode()
+
+
+@pytest.mark.root
+def test_a_full_disk_is_named(tmp_path: Path, zeromq_url: str) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", scratch], check=True)
+    try:
+        with running_system(tmp_path, zeromq_url, "--runtime", "docker") as system:
+            script = "#!/bin/sh\nhead -c 9000000 /dev/zero >big || exit 1\n"
+            study = study_folder(system, SLEEPER.replace("[1, 2]", "[1]"), job__sh=script)
+            assert system.call("submit", str(study), "--wait").returncode == 1
+            assert [row["reason"] for row in system.json("results")] == ["disk-full"]
+    finally:
+        subprocess.run(["umount", "-l", scratch], check=True)
