@@ -9,7 +9,7 @@ import pytest
 
 from queue_runner import Client, QueueRunnerError, State, Study, run
 
-README = (Path(__file__).parents[3] / "README.md").read_text()
+README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
 @pytest.fixture(autouse=True)
