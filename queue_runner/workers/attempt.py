@@ -253,6 +253,12 @@ def _keep(place: Workplace, job: Job, folder: Path, stop: Stop, record: _Record)
         log.warning("%s failed, and what it wrote is not kept: %s", job.id, error)
 
 
+def _own_logs(folder: Path, known: Sequence[str]) -> list[str]:
+    """Logs that a step wrote by itself, as OpenFOAM's Allrun does."""
+    found = (path for path in folder.glob("log.*") if path.is_file() and not path.is_symlink())
+    return sorted(path.name for path in found if path.name not in known)
+
+
 def _keep_when_store_is_there(
     place: Workplace, job: Job, folder: Path, stop: Stop, record: _Record
 ) -> None:
@@ -260,7 +266,8 @@ def _keep_when_store_is_there(
     waiting.register(stop, select.POLLIN)
     while folder.is_dir():
         try:
-            record.artifacts = keep_files(place.store, folder, record.logs, job.keep)
+            logs = [*record.logs, *_own_logs(folder, record.logs)]
+            record.artifacts = keep_files(place.store, folder, logs, job.keep)
             return
         except (TooBig, StoreFull) as error:
             text = f"what the job wrote cannot be kept: {error}"

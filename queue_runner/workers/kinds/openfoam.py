@@ -39,10 +39,10 @@ class OpenFoamKind(Kind):
         ]
 
     def diagnose(self, job: Job, folder: Path, step: Step, log_tail: str) -> Diagnosis | None:
-        return logs.diagnose(step.name, log_tail, folder)
+        return logs.diagnose(step.name, log_tail, folder) or _in_its_logs(step, folder)
 
     def verify(self, job: Job, folder: Path, step: Step, log_tail: str) -> Diagnosis | None:
-        return logs.not_a_number(step.name, log_tail)
+        return logs.not_a_number(step.name, log_tail) or _in_its_logs(step, folder)
 
     def metrics(self, job: Job, folder: Path) -> dict[str, Scalar]:
         asked = dict(job.measure.get("openfoam") or {})
@@ -62,6 +62,17 @@ class OpenFoamKind(Kind):
             facts["decomposition"] = provenance.decomposition(folder)
             facts |= mpi.find("openmpi").provenance()
         return facts
+
+
+def _in_its_logs(step: Step, folder: Path) -> Diagnosis | None:
+    """A script such as Allrun goes on after a program of it has failed; the log of that one tells."""
+    if not Path(step.argv[0]).is_relative_to(folder):
+        return None
+    for path in sorted(folder.glob("log.*"), key=lambda each: each.stat().st_mtime_ns):
+        name, tail = path.name.removeprefix("log."), logs.tail(path)
+        if found := logs.diagnose(name, tail, folder) or logs.not_a_number(name, tail):
+            return found
+    return None
 
 
 def _ranks(job: Job) -> int:

@@ -10,6 +10,7 @@ from queue_runner.errors import JobError
 from queue_runner.model import Reason, Scalar
 from queue_runner.workers.kinds.base import Diagnosis
 
+_TAIL_BYTES = 16 * 1024
 _RESIDUAL = re.compile(r"Solving for (\S+), Initial residual = (\S+), Final residual = ([^\s,]+)")
 _TIME = re.compile(r"^Time = (\S+?)s?\s*$")
 _CLOCK = re.compile(r"^ExecutionTime = (\S+) s(?:  ClockTime = (\S+) s)?")
@@ -51,6 +52,13 @@ def read_log(path: Path, asked: dict[str, object]) -> dict[str, Scalar]:
                 raise JobError(Reason.METRICS, f"{path.name} shows no {name.replace('_', ' ')}")
             metrics.update(values)
     return metrics
+
+
+def tail(path: Path) -> str:
+    """The last part of a log, where a program says why it stopped."""
+    with path.open("rb") as log:
+        log.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        return log.read().decode("utf-8", "replace")
 
 
 def diagnose(step: str, tail: str, folder: Path) -> Diagnosis | None:
