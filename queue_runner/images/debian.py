@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 SUITE = "bookworm"
 BASE_TAG = f"queue-runner/debian:{SUITE}"
 _PUBLIC = ("debian", f"{SUITE}-slim")
-#: An archive near you, as in `http://deb.debian.org/debian`.
+#: URL of a Debian archive near you, instead of the one that debootstrap knows.
 MIRROR_VARIABLE = "QUEUE_RUNNER_DEBIAN_MIRROR"
-_MIRROR = "http://deb.debian.org/debian"
 _SLIM = """\
 path-exclude /usr/share/doc/*
 path-include /usr/share/doc/*/copyright
@@ -40,11 +39,6 @@ _APT = """\
 Acquire::Languages "none";
 APT::Install-Recommends "false";
 DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin || true"; };
-"""
-_SOURCES = f"""\
-deb {_MIRROR} {SUITE} main
-deb {_MIRROR} {SUITE}-updates main
-deb {_MIRROR}-security {SUITE}-security main
 """
 
 
@@ -90,17 +84,19 @@ def _load(client: DockerClient, archive: Path) -> None:
 
 
 def _make(archive: Path, say: Callable[[str], None]) -> None:
-    mirror = os.environ.get(MIRROR_VARIABLE, _MIRROR)
+    mirror = os.environ.get(MIRROR_VARIABLE)
     program = _debootstrap()
-    say(f"{BASE_TAG}: making it from {mirror} with debootstrap; about a minute")
+    say(f"{BASE_TAG}: making it from the Debian archive with debootstrap; about a minute")
     archive.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".debian-", dir=archive.parent) as made:
         root = Path(made) / "root"
         log = Path(made) / "log"
         include = "--include=ca-certificates"
-        _run([program, "--variant=minbase", include, SUITE, str(root), mirror], log)
+        where = [] if mirror is None else [mirror]
+        _run([program, "--variant=minbase", include, SUITE, str(root), *where], log)
         epoch = _released(root)
         _slim(root)
+        _add_updates(root / "etc/apt/sources.list", security=mirror is None)
         _pack(root, epoch, Path(made) / "tar", log)
         (Path(made) / "tar").replace(archive)
 
@@ -141,7 +137,6 @@ def _slim(root: Path) -> None:
     """Leave out what a container has no use for, and what differs from one making to the next."""
     (root / "etc/dpkg/dpkg.cfg.d/slim").write_text(_SLIM)
     (root / "etc/apt/apt.conf.d/slim").write_text(_APT)
-    (root / "etc/apt/sources.list").write_text(_SOURCES)
     for pattern in (
         "var/cache/apt/archives/*.deb", "var/cache/apt/*.bin", "var/lib/apt/lists/*", "var/log/*",
         "var/cache/ldconfig/*", "usr/share/man/*", "usr/share/info/*", "usr/share/locale/*",
@@ -156,6 +151,16 @@ def _slim(root: Path) -> None:
     for path in (root / "usr/share/doc").rglob("*"):
         if not path.is_dir() and path.name != "copyright":
             path.unlink()
+
+
+def _add_updates(sources: Path, *, security: bool) -> None:
+    """Beside what debootstrap wrote. A mirror of somebody's own may hold no security updates."""
+    (line,) = (each for each in sources.read_text().splitlines() if each.startswith("deb "))
+    url = line.split()[1].rstrip("/")
+    lines = [line, f"deb {url} {SUITE}-updates main"]
+    if security:
+        lines.append(f"deb {url}-security {SUITE}-security main")
+    sources.write_text("\n".join(lines) + "\n")
 
 
 def _pack(root: Path, epoch: int, to: Path, log: Path) -> None:
