@@ -15,7 +15,7 @@ $(STAMP): setup.cfg pyproject.toml
 	@touch $@
 
 .venv/.demo: setup.cfg pyproject.toml
-	@scripts/venv sampling,plot,table
+	@scripts/venv sampling,plot,table,docker
 	@touch $@
 
 demo: .venv/.demo  ## an OpenFOAM sweep, from nothing to a table and a plot

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -32,7 +33,9 @@ def choose_runtime(study: Study, say: Callable[[str], None]) -> str:
     try:
         return _with_engine(study, image, say)
     except QueueRunnerError as error:
-        say(f"as processes of this machine ({str(error).splitlines()[0]})")
+        # nobody who has set up no engine wants to hear of that
+        why = f" ({str(error).splitlines()[0]})" if os.environ.get("DOCKER_HOST") else ""
+        say(f"as processes of this machine{why}")
         return PROCESS
 
 
@@ -44,12 +47,13 @@ def _portable(study: Study) -> bool:
 
 
 def _with_engine(study: Study, image: str, say: Callable[[str], None]) -> str:
-    from docker.errors import ImageNotFound
-
     from queue_runner.images.catalog import build_image, recipes, source_folder
     from queue_runner.images.engine import engine_errors, open_engine
 
     with open_engine(timeout_s=600.0) as client, engine_errors():
+        # only now it is known that the package is there
+        from docker.errors import ImageNotFound
+
         try:
             client.images.get(image)
         except ImageNotFound:
