@@ -9,7 +9,7 @@ import pytest
 from queue_runner import Study
 from queue_runner.client.runtimes import choose_runtime
 
-FIELDS = {"mpi": {"program": "./heat"}, "command": {"run": ["true"]}}
+FIELDS = {"mpi": {"program": "./heat", "ranks": 2}, "command": {"run": ["true"]}}
 
 
 def study(kind: str, **more: object) -> Study:
