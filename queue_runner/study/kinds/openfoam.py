@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from queue_runner.openfoam import cases, entries
 from queue_runner.plugins import nearest
 from queue_runner.study.kinds.base import Place, StudyKind, Template, whole
 from queue_runner.study.kinds.command import text, texts
@@ -15,7 +17,9 @@ from queue_runner.study.problems import Problems
 from queue_runner.study.schema import Argv, Count, Env, Strict
 
 #: What a run of the template may have left in it.
-_RESULTS = ("processor[0-9]*", "postProcessing", "log.*")
+_RESULTS = ("processor*[0-9]*", "postProcessing", "log.*")
+#: Assignments to these decide when the run starts, which only the worker can tell.
+_STARTS = ("startFrom", "startTime")
 
 
 class Decompose(Strict):
@@ -52,7 +56,8 @@ class OpenFoamStudy(StudyKind):
     Section = OpenFoamSection
 
     def template(self, section: OpenFoamSection, place: Place) -> Template | None:
-        return place.template(section.case, _RESULTS)
+        found = place.template(section.case, _RESULTS)
+        return replace(found, exclude=(*found.exclude, *_leftovers(section, found.folder)))
 
     def spec(self, section: OpenFoamSection, names: Sequence[str]) -> Mapping[str, Any]:
         decompose = section.decompose
@@ -106,14 +111,49 @@ class OpenFoamStudy(StudyKind):
             )
             return []
         for name, must_exist in (("set", True), ("add", False)):
-            for file, entries in getattr(section, name).items():
-                _check_file(case, file, entries, ("openfoam", name, file), problems, must_exist)
+            for file, wanted in getattr(section, name).items():
+                near = _made_from(section, case, file)
+                _check_file(case, near, wanted, ("openfoam", name, file), problems, must_exist)
+        return _warnings(section, case)
+
+
+def _leftovers(section: OpenFoamSection, case: Path) -> list[str]:
+    """Time folders of an earlier run, which the worker would drop before it runs."""
+    try:
+        said = cases.control(case)
+    except ValueError:
+        # `check` says what is wrong with the file, or the worker, where no check is made
         return []
+    assigned = {**section.set.get(cases.CONTROL, {}), **section.add.get(cases.CONTROL, {})}
+    runs = section.steps is None or any(said.application in step.run for step in section.steps)
+    return [] if not runs or assigned.keys() & set(_STARTS) else cases.leftovers(case, said)
+
+
+def _made_from(section: OpenFoamSection, case: Path, file: str) -> str:
+    """The file of `0.orig` for one of `0`, where the default steps make the one from the other."""
+    if section.steps is None and file.startswith("0/") and not (case / "0").exists():
+        original = f"0.orig/{file.removeprefix('0/')}"
+        return original if (case / "0.orig").is_dir() else file
+    return file
+
+
+def _warnings(section: OpenFoamSection, case: Path) -> list[str]:
+    try:
+        said = cases.control(case)
+    except ValueError as error:
+        return [f"openfoam.case: {error}"]
+    latest = list(cases.times(case))[-1:]
+    if said.starts_from == "latestTime" and latest and float(latest[0]) > 0:
+        return [
+            f"openfoam.case: each job goes on from time {latest[0]}, the latest in the case, as its"
+            " controlDict says (startFrom latestTime)"
+        ]
+    return []
 
 
 def _assignments(files: Mapping[str, Mapping[str, Any]]) -> Iterator[list[Any]]:
-    for file, entries in files.items():
-        for entry, value in entries.items():
+    for file, wanted in files.items():
+        for entry, value in wanted.items():
             yield [file, entry, value]
 
 
@@ -129,7 +169,7 @@ def _decompose(decompose: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
 def _check_file(
     case: Path,
     file: str,
-    entries: Mapping[str, Any],
+    wanted: Mapping[str, Any],
     path: tuple[str, ...],
     problems: Problems,
     must_exist: bool,
@@ -139,43 +179,20 @@ def _check_file(
         problems.add(path, f"{file!r} leads outside the case folder")
     elif found.is_file() or found.with_name(found.name + ".gz").is_file():
         if must_exist:
-            _check_entries(found, file, entries, path, problems)
+            _check_entries(case, found, wanted, path, problems)
     elif must_exist:
         files = [each.relative_to(case).as_posix() for each in case.rglob("*") if each.is_file()]
         problems.add(path, f"there is no file {file!r} in the case{nearest(file, files)}")
 
 
 def _check_entries(
-    found: Path, file: str, entries: Mapping[str, Any], path: tuple[str, ...], problems: Problems
+    case: Path, found: Path, wanted: Mapping[str, Any], path: tuple[str, ...], problems: Problems
 ) -> None:
-    # a second to import, and only checks of OpenFOAM studies need it
-    from foamlib import FoamFile
-
     try:
-        known = {"/".join(keys) for keys in _keys(FoamFile(found).as_dict())}
-    except Exception as error:  # noqa: BLE001 - whatever its parser raises, the file is what is wrong
-        problems.add(path, f"foamlib cannot read {file!r}: {error}")
+        known = entries.read(case, found)
+    except ValueError as error:
+        problems.add(path, str(error))
         return
-    bare = {entry.replace('"', "") for entry in known}
-    for entry in entries:
-        if entry.replace('"', "") not in bare and not _may_be_included(entry, known):
-            problems.add((*path, entry), f"there is no such entry in {file}{nearest(entry, known)}")
-
-
-def _may_be_included(entry: str, known: set[str]) -> bool:
-    """Whether only the worker can tell: an #include or a $macro may bring the entry in."""
-    parts = entry.split("/")
-    above = {"/".join(parts[:depth]) for depth in range(len(parts))}
-    return any(
-        name.rpartition("/")[2].startswith(("#", "$")) and name.rpartition("/")[0] in above
-        for name in known
-    )
-
-
-def _keys(entries: Mapping[Any, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    for key, value in entries.items():
-        if key is None:
-            continue
-        yield (*above, str(key))
-        if isinstance(value, Mapping):
-            yield from _keys(value, (*above, str(key)))
+    for entry in wanted:
+        if why := known.missing(entry):
+            problems.add((*path, entry), f"there is {why}")

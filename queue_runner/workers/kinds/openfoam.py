@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from queue_runner.errors import JobError, MissingTool
 from queue_runner.model import Job, Reason, Scalar
+from queue_runner.openfoam import cases
 from queue_runner.workers import mpi
 from queue_runner.workers.kinds.base import Diagnosis, Kind, Step
 from queue_runner.workers.kinds.command import step_names
-from queue_runner.workers.openfoam import fields, functions, locate, logs, provenance
-from queue_runner.workers.openfoam.dictionaries import assign
+from queue_runner.workers.openfoam import (
+    decomposition,
+    fields,
+    functions,
+    locate,
+    logs,
+    provenance,
+)
+from queue_runner.workers.openfoam.assignments import assign
+
+_INITIAL = "0.orig"
+_REGIONS = "constant/regionProperties"
 
 
 class OpenFoamKind(Kind):
     def prepare(self, job: Job, folder: Path) -> None:
-        for stale in folder.glob("processor[0-9]*"):
+        for stale in folder.glob("processor*[0-9]*"):
             shutil.rmtree(stale)
-        assign(folder, job.spec.get("set") or [], must_exist=True)
+        wanted = list(job.spec.get("set") or [])
+        if job.spec.get("steps") is None and not _has_allrun(folder):
+            first = [each for each in wanted if each[0].startswith(f"{_INITIAL}/")]
+            assign(folder, first, must_exist=True)
+            wanted = [each for each in wanted if each not in first]
+            _take_initial_fields(folder)
+        assign(folder, wanted, must_exist=True)
         assign(folder, job.spec.get("add") or [], must_exist=False)
         if _ranks(job) > 1:
-            _write_decomposition(folder, _ranks(job), job.spec.get("decompose"))
+            decomposition.write(folder, _ranks(job), job.spec.get("decompose"))
+        if _runs_application(job, folder):
+            for name in cases.leftovers(folder, _control(folder)):
+                shutil.rmtree(folder / name)
 
     def steps(self, job: Job, folder: Path) -> Sequence[Step]:
         try:
@@ -42,14 +61,20 @@ class OpenFoamKind(Kind):
         return logs.diagnose(step.name, log_tail, folder) or _in_its_logs(step, folder)
 
     def verify(self, job: Job, folder: Path, step: Step, log_tail: str) -> Diagnosis | None:
-        return logs.not_a_number(step.name, log_tail) or _in_its_logs(step, folder)
+        return (
+            logs.not_a_number(step.name, log_tail)
+            or _in_its_logs(step, folder)
+            or _nothing_to_run(step, folder)
+        )
 
     def metrics(self, job: Job, folder: Path) -> dict[str, Scalar]:
         asked = dict(job.measure.get("openfoam") or {})
         metrics: dict[str, Scalar] = {}
+        log = folder / f"log.{_application(folder)}"
         if any(asked.get(name) for name in ("residuals", "time", "execution_time")):
-            metrics.update(logs.read_log(folder / f"log.{_application(folder)}", asked))
-        metrics.update(fields.measure_fields(folder, asked.get("fields") or {}))
+            metrics.update(logs.read_log(log, asked))
+        if asked.get("fields"):
+            metrics.update(fields.measure_fields(folder, asked["fields"], _began(folder, log)))
         for function in asked.get("functions") or []:
             metrics.update(functions.last_line(folder, function))
         return metrics
@@ -59,7 +84,7 @@ class OpenFoamKind(Kind):
         facts = {"application": application, "ranks": str(_ranks(job))}
         facts |= provenance.solver(folder / f"log.{application}")
         if _ranks(job) > 1:
-            facts["decomposition"] = provenance.decomposition(folder)
+            facts["decomposition"] = decomposition.describe(folder)
             facts |= mpi.find("openmpi").provenance()
         return facts
 
@@ -79,22 +104,67 @@ def _ranks(job: Job) -> int:
     return int(job.spec.get("ranks") or 1)
 
 
-def _application(folder: Path) -> str:
-    from foamlib import FoamFile
-
+def _control(folder: Path) -> cases.Control:
     try:
-        return str(FoamFile(folder / "system" / "controlDict")["application"])
-    except Exception as error:
-        raise JobError(
-            Reason.PREPARE, f"system/controlDict names no application: {error!r}"
-        ) from error
+        return cases.control(folder)
+    except ValueError as error:
+        raise JobError(Reason.PREPARE, str(error)) from error
+
+
+def _application(folder: Path) -> str:
+    name = _control(folder).application
+    if name is None:
+        raise JobError(Reason.PREPARE, f"{cases.CONTROL} names no application")
+    return name
+
+
+def _has_allrun(folder: Path) -> bool:
+    return (folder / "Allrun").is_file() and locate.run_functions() is not None
+
+
+def _take_initial_fields(folder: Path) -> None:
+    """What the tutorials' scripts do first: `0` is made from `0.orig`."""
+    if (folder / _INITIAL).is_dir() and not (folder / "0").exists():
+        shutil.copytree(folder / _INITIAL, folder / "0")
+
+
+def _runs_application(job: Job, folder: Path) -> bool:
+    listed = job.spec.get("steps")
+    if listed is None:
+        return True
+    application = _control(folder).application
+    return any(application in step["run"] for step in listed)
+
+
+def _began(folder: Path, log: Path) -> float | None:
+    """The time before which there are no results; None where no solver went through time."""
+    said = _control(folder)
+    if said.starts_from == "latestTime" or not logs.took_a_step(log):
+        return None
+    return cases.start(folder, said)
+
+
+def _nothing_to_run(step: Step, folder: Path) -> Diagnosis | None:
+    """A solver that starts at its end says nothing of it, and exits with code 0."""
+    log = folder / f"log.{_application(folder)}"
+    if step.log != log.name and not Path(step.argv[0]).is_relative_to(folder):
+        return None
+    said = _control(folder)
+    begin = cases.start(folder, said)
+    if begin is None or said.end_time is None or begin < said.end_time or logs.took_a_step(log):
+        return None
+    return Diagnosis(
+        Reason.PREPARE,
+        f"{step.name} had nothing to do: it starts at time {begin:g} ({said.starts_from}) and ends at"
+        f" {said.end_time:g}; the folder {begin:g} may be left of an earlier run, or endTime is too small",
+    )
 
 
 def _plan(job: Job, folder: Path) -> list[tuple[list[str], bool]]:
     """Programs in order, each with whether it runs on all ranks."""
     application, many = _application(folder), _ranks(job) > 1
     listed = job.spec.get("steps")
-    if listed is None and (folder / "Allrun").is_file() and locate.run_functions():
+    if listed is None and _has_allrun(folder):
         return [(["./Allrun"], False)]
     if listed is None:
         plan = [([name], False) for name in _preparing(folder)] + [([application], many)]
@@ -103,7 +173,7 @@ def _plan(job: Job, folder: Path) -> list[tuple[list[str], bool]]:
             (list(step["run"]), many and (step["parallel"] or step["run"][0] == application))
             for step in listed
         ]
-    return _around(plan)
+    return _around(plan, ["-allRegions"] if (folder / _REGIONS).is_file() else [])
 
 
 def _preparing(folder: Path) -> list[str]:
@@ -117,13 +187,13 @@ def _preparing(folder: Path) -> list[str]:
     return names
 
 
-def _around(plan: list[tuple[list[str], bool]]) -> list[tuple[list[str], bool]]:
+def _around(plan: list[tuple[list[str], bool]], regions: list[str]) -> list[tuple[list[str], bool]]:
     parallel = [index for index, (_, many) in enumerate(plan) if many]
     listed = {argv[0] for argv, _ in plan}
     if parallel and "reconstructPar" not in listed:
-        plan.insert(parallel[-1] + 1, (["reconstructPar", "-latestTime"], False))
+        plan.insert(parallel[-1] + 1, (["reconstructPar", "-latestTime", *regions], False))
     if parallel and "decomposePar" not in listed:
-        plan.insert(parallel[0], (["decomposePar"], False))
+        plan.insert(parallel[0], (["decomposePar", *regions], False))
     return plan
 
 
@@ -141,25 +211,3 @@ def _argv(
         )
     extra = [] if not parallel or "-parallel" in argv else ["-parallel"]
     return (*(launch if parallel else ()), found, *argv[1:], *extra)
-
-
-def _write_decomposition(folder: Path, ranks: int, asked: Mapping[str, Any] | None) -> None:
-    path = folder / "system" / "decomposeParDict"
-    if asked is None and path.is_file():
-        assign(folder, [["system/decomposeParDict", "numberOfSubdomains", ranks]], must_exist=False)
-        if "simple" not in path.read_text() and "hierarchical" not in path.read_text():
-            return
-    method = (asked or {}).get("method", "simple")
-    coeffs = dict((asked or {}).get("coeffs") or {})
-    if method in ("simple", "hierarchical"):
-        coeffs = {"n": (asked or {}).get("n") or [ranks, 1, 1], "delta": 0.001, **coeffs}
-        if method == "hierarchical":
-            coeffs.setdefault("order", "xyz")
-    path.write_text(
-        "FoamFile { version 2.0; format ascii; class dictionary; object decomposeParDict; }\n"
-    )
-    wanted = {"numberOfSubdomains": ranks, "method": method}
-    if coeffs:
-        wanted[f"{method}Coeffs"] = coeffs
-    assignments = [["system/decomposeParDict", key, value] for key, value in wanted.items()]
-    assign(folder, assignments, must_exist=False)

@@ -11,9 +11,13 @@ from queue_runner.model import Reason, Scalar
 from queue_runner.workers.kinds.base import Diagnosis
 
 _TAIL_BYTES = 16 * 1024
+#: Of what OpenFOAM says of an error; a list of all patches can be long.
+_MAX_LINES = 8
+_RANK = re.compile(r"^\[\d+\]\s*")
 _RESIDUAL = re.compile(r"Solving for (\S+), Initial residual = (\S+), Final residual = ([^\s,]+)")
 _TIME = re.compile(r"^Time = (\S+?)s?\s*$")
-_CLOCK = re.compile(r"^ExecutionTime = (\S+) s(?:  ClockTime = (\S+) s)?")
+# some solvers write 00:01:02 for 62 s
+_CLOCK = re.compile(r"^ExecutionTime = (\S+)(?: s)?(?:\s+ClockTime = (\S+)(?: s)?)?\s*$")
 _FATAL = re.compile(r"FOAM FATAL (?:IO )?ERROR")
 _UNDEFINED = re.compile(
     r"(?:[Kk]eyword|Entry) '?(\S+?)'? (?:is undefined|not found) in dictionary \"?([^\"\s]+)\"?"
@@ -40,9 +44,9 @@ def read_log(path: Path, asked: dict[str, object]) -> dict[str, Scalar]:
                 elif found := _TIME.match(line):
                     time["last_time"] = float(found[1])
                 elif found := _CLOCK.match(line):
-                    clock["execution_time"] = float(found[1])
+                    clock["execution_time"] = _seconds(found[1])
                     if found[2]:
-                        clock["clock_time"] = float(found[2])
+                        clock["clock_time"] = _seconds(found[2])
     except (OSError, ValueError) as error:
         raise JobError(Reason.METRICS, f"{path.name}: cannot be read: {error}") from error
     metrics: dict[str, Scalar] = {}
@@ -52,6 +56,21 @@ def read_log(path: Path, asked: dict[str, object]) -> dict[str, Scalar]:
                 raise JobError(Reason.METRICS, f"{path.name} shows no {name.replace('_', ' ')}")
             metrics.update(values)
     return metrics
+
+
+def _seconds(text: str) -> float:
+    total = 0.0
+    for part in text.split(":"):
+        total = total * 60 + float(part)
+    return total
+
+
+def took_a_step(path: Path) -> bool:
+    """Whether a solver went through any time at all."""
+    if not path.is_file():
+        return False
+    with path.open(errors="replace") as lines:
+        return any(_TIME.match(line) for line in lines)
 
 
 def tail(path: Path) -> str:
@@ -74,11 +93,22 @@ def diagnose(step: str, tail: str, folder: Path) -> Diagnosis | None:
         return Diagnosis(
             Reason.PREPARE, f"{step} stopped: keyword {undefined[1]} is undefined in {file}"
         )
-    lines = [line.strip() for line in said.splitlines()[1:] if line.strip()]
-    text = " ".join(lines[:4])
+    text = _text(said).replace(f"{folder}/", "")
     if "dummy" in text.lower() and "scotch" in tail.lower():
         text += " This OpenFOAM has only a stub of scotch: use decompose method simple"
     return Diagnosis(Reason.EXIT_CODE, f"{step} stopped: {text}")
+
+
+def _text(said: str) -> str:
+    """What follows the headline of an error, up to where it names OpenFOAM's own source."""
+    lines = []
+    for line in said.splitlines()[1:]:
+        bare = _RANK.sub("", line.strip())
+        if bare.startswith(("From function", "From ", "FOAM exiting", "FOAM aborting")):
+            break
+        if bare:
+            lines.append(bare)
+    return " ".join(lines[:_MAX_LINES])
 
 
 def not_a_number(step: str, tail: str) -> Diagnosis | None:

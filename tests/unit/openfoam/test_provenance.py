@@ -1,4 +1,4 @@
-"""What a solver's log and a case's dictionaries tell of how it was solved."""
+"""What a solver's log tells of how its case was solved."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from queue_runner.workers.openfoam.provenance import decomposition, solver
+from queue_runner.workers.openfoam.provenance import solver
 
 ESI = """\
 | =========                 |                                                 |
@@ -46,23 +46,3 @@ def test_the_solver_names_itself(tmp_path: Path, head: str, facts: dict[str, str
 
 def test_without_a_log_nothing_is_known(tmp_path: Path) -> None:
     assert solver(tmp_path / "log.none") == {}
-
-
-@pytest.mark.parametrize(
-    ("text", "described"),
-    [
-        ("method simple; simpleCoeffs { n (2 1 1); delta 0.001; }", "simple (2 1 1)"),
-        ("method hierarchical; coeffs { n (2 2 1); }", "hierarchical (2 2 1)"),
-        ("method scotch;", "scotch"),
-        ("numberOfSubdomains 2;", "unknown"),
-    ],
-)
-def test_the_decomposition_is_described(tmp_path: Path, text: str, described: str) -> None:
-    (tmp_path / "system").mkdir()
-    head = "FoamFile { version 2.0; format ascii; class dictionary; object decomposeParDict; }\n"
-    (tmp_path / "system/decomposeParDict").write_text(head + text + "\n")
-    assert decomposition(tmp_path) == described
-
-
-def test_without_a_dictionary_the_decomposition_is_unknown(tmp_path: Path) -> None:
-    assert decomposition(tmp_path) == "unknown"

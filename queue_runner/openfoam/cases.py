@@ -1,0 +1,88 @@
+"""What a case folder says of its run: the application, when it starts and ends, its time folders."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from queue_runner.openfoam import entries
+
+CONTROL = "system/controlDict"
+_TIME = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What controlDict says. application: None where it names none, or where that cannot be read.
+
+    starts_from: `startTime`, `firstTime` or `latestTime`. Times are in the units of the case (s for most),
+    and None where they are not said or cannot be read.
+    """
+
+    application: str | None
+    starts_from: str
+    start_time: float | None
+    end_time: float | None
+
+
+def control(case: Path) -> Control:
+    """Raises `ValueError` in words for a controlDict that is not there or cannot be read."""
+    path = case / CONTROL
+    if not path.is_file():
+        raise ValueError(f"the case has no {CONTROL}")
+    values = entries.read(case, path).values
+    name = str(values.get(("application",), "")).strip('"')
+    return Control(
+        application=name if name and not name.startswith(("$", "#")) else None,
+        # as Time.C of OpenFOAM has it where the entry is missing
+        starts_from=str(values.get(("startFrom",), "latestTime")),
+        start_time=_float(values.get(("startTime",))),
+        end_time=_end(values),
+    )
+
+
+def times(case: Path) -> dict[str, float]:
+    """The time folders of a case (or of one of its `processor` folders), in the order of time."""
+    found = {
+        each.name: float(each.name)
+        for each in case.iterdir()
+        if _TIME.fullmatch(each.name) and each.is_dir()
+    }
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+def start(case: Path, said: Control) -> float | None:
+    """The time that a run of the case starts from; None where that cannot be told."""
+    if said.starts_from == "startTime":
+        return said.start_time
+    found = list(times(case).values())
+    if not found:
+        return None
+    return found[0] if said.starts_from == "firstTime" else found[-1]
+
+
+def leftovers(case: Path, said: Control) -> list[str]:
+    """Time folders that an earlier run has left: those after the start, where that is fixed.
+
+    A run that starts from `latestTime` goes on from the last of them, so there they are no leftovers.
+    """
+    begin = start(case, said) if said.starts_from != "latestTime" else None
+    if begin is None:
+        return []
+    return [
+        name
+        for name, time in times(case).items()
+        if time > begin and not math.isclose(time, begin, rel_tol=1e-9)
+    ]
+
+
+def _end(values: Mapping[entries.Keys, Any]) -> float | None:
+    return _float(values.get(("endTime",))) if values.get(("stopAt",)) == "endTime" else None
+
+
+def _float(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,106 @@
+"""Dictionaries are read as OpenFOAM reads them: includes, macros, patterns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from queue_runner.openfoam.entries import Entries, read
+
+HEAD = "FoamFile { version 2.0; format ascii; class dictionary; object d; }\n"
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Path:
+    for name in ("constant", "system", "0"):
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+def entries(case: Path, text: str) -> Entries:
+    path = case / "constant" / "d"
+    path.write_text(HEAD + text + "\n")
+    return read(case, path)
+
+
+def test_what_an_include_brings_is_there_with_its_value(case: Path) -> None:
+    (case / "constant" / "x").write_text('nu 0.01;\n#include "$FOAM_CASE/system/y"\n')
+    (case / "system" / "y").write_text("deep { a 1; }\n")
+    found = entries(case, '#include "x"')
+    assert found.values[("nu",)] == 0.01
+    assert found.values[("deep", "a")] == 1
+    assert "did you mean 'nu'" in found.missing("nuu")
+
+
+@pytest.mark.parametrize(
+    "include",
+    [
+        '#includeEtc "caseDicts/x"',
+        '#include "$WM_PROJECT_DIR/x"',
+        '#include "/etc/passwd"',
+        '#include "../../../outside"',
+        '#include "not there"',
+        "$undefined",
+        "a $undefined;",
+    ],
+)
+def test_what_cannot_be_read_here_may_bring_the_entry(case: Path, include: str) -> None:
+    entry = "a/nuu" if include.startswith("a ") else "nuu"
+    assert entries(case, include).missing(entry) == ""
+
+
+def test_it_may_bring_it_in_its_own_dictionary_only(case: Path) -> None:
+    found = entries(case, 'sub { #includeEtc "x"\n }\nnu 1;')
+    assert found.missing("sub/any") == ""
+    assert "did you mean 'nu'" in found.missing("nuu")
+
+
+def test_an_optional_include_that_is_not_there_brings_nothing(case: Path) -> None:
+    assert entries(case, '#includeIfPresent "x"\nnu 1;').missing("nuu")
+
+
+def test_files_that_include_each_other_end(case: Path) -> None:
+    (case / "constant" / "x").write_text('#include "d"\n')
+    assert entries(case, '#include "x"\nnu 1;').values[("nu",)] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "keys", "value"),
+    [
+        ("base { a 1; } sub { $base; b 2; }", ("sub", "a"), 1),
+        ("base { a 1; } sub { $:base; }", ("sub", "a"), 1),
+        ("base { in { a 1; } } sub { $base.in; }", ("sub", "a"), 1),
+        ("top { base { a 1; } sub { $..base; } }", ("top", "sub", "a"), 1),
+        ("base { a 1; } sub $base;", ("sub", "a"), 1),
+        ("app icoFoam; application $app;", ("application",), "icoFoam"),
+        ("x 3; sub { y $x; }", ("sub", "y"), 3),
+    ],
+)
+def test_macros(case: Path, text: str, keys: tuple[str, ...], value: object) -> None:
+    found = entries(case, text)
+    assert found.values[keys] == value
+    assert found.missing("/".join(keys[:-1] + ("misspelt",)))
+
+
+def test_quotes_of_a_pattern_may_be_left_out_but_its_members_are_not_entries(case: Path) -> None:
+    found = entries(case, 'solvers { "(k|omega).*" { tolerance 1; } }')
+    assert found.find("solvers/(k|omega).*/tolerance") == ("solvers", '"(k|omega).*"', "tolerance")
+    assert """write 'solvers/"(k|omega).*"/tolerance'""" in found.missing("solvers/k/tolerance")
+
+
+def test_a_part_of_a_value_is_no_entry(case: Path) -> None:
+    assert "'blocks' is not a dictionary; set it as a whole" in entries(
+        case, "blocks (hex (0 1));"
+    ).missing("blocks/0/2")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate")
+def test_a_dictionary_that_is_there_twice_is_named(case: Path) -> None:
+    with pytest.raises(ValueError, match="cannot read 'd': 'sub' is in it more than once"):
+        entries(case, "sub { a 1; } sub { b 2; }")
+
+
+def test_a_file_that_cannot_be_read_is_named(case: Path) -> None:
+    with pytest.raises(ValueError, match="cannot read 'd'"):
+        entries(case, "a { b")
