@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,12 @@ from pathlib import Path
 from queue_runner.errors import MissingTool
 from queue_runner.workers.site import Site, current
 
+#: Sonames by flavour: Open MPI's own, and the ABI that MPICH shares with Intel MPI and MVAPICH
+#: (www.mpich.org/abi).
+_LIBRARIES = {
+    "openmpi": (b"libmpi.so.1\0", b"libmpi.so.20\0", b"libmpi.so.40\0"),
+    "mpich": (b"libmpi.so.12\0", b"libmpich.so."),
+}
 _HINT = "apt-get install openmpi-bin libopenmpi-dev, or pip install 'queue-runner[mpi]'"
 #: What chooses how ranks talk: Open MPI, UCX, libfabric, MPICH, Intel MPI.
 _TRANSPORT = {
@@ -37,6 +44,10 @@ class Mpi:
             if current().root:
                 flags += ("--allow-run-as-root",)
         return (self.launcher, *flags, "-n", str(ranks), *extra)
+
+    def runs(self, linked: str | None) -> bool:
+        """Whether it can start a program that is linked with that flavour; None: with none of ours."""
+        return linked in (None, self.flavour) or (linked == "mpich" and self.flavour == "intel")
 
     def provenance(self) -> dict[str, str]:
         """Flavour and version, and what the environment says of the transport between ranks."""
@@ -68,6 +79,25 @@ def _find(site: Site, flavour: str | None) -> Mpi:
         raise MissingTool(f"no {flavour or 'MPI'} mpiexec on PATH; {_HINT}")
     with_compiler = (each for each in found if site.is_file(f"{Path(each.launcher).parent}/mpicc"))
     return next(with_compiler, found[0])
+
+
+def linked(program: Path) -> str | None:
+    """The flavour whose library a program names; None where it names none, or is no such program.
+
+    Under the launcher of another flavour each rank runs alone, as rank 0 of 1, and none says so.
+    """
+    try:
+        with program.open("rb") as file:
+            if file.read(4) != b"\x7fELF":
+                return None
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                for flavour, names in _LIBRARIES.items():
+                    if any(content.find(name) >= 0 for name in names):
+                        return flavour
+    except OSError:
+        # what is not there, or not for us to read, is said when it is run
+        return None
+    return None
 
 
 def describe() -> str:

@@ -14,7 +14,7 @@ from queue_runner.errors import JobError, MissingTool
 from queue_runner.model import Job, Reason
 from queue_runner.workers import mpi
 from queue_runner.workers.kinds.base import Diagnosis, Kind, Step
-from queue_runner.workers.site import current
+from queue_runner.workers.site import HOST, current
 
 _BUILD_LOG = "log.build"
 _BUILD = "build"
@@ -29,7 +29,7 @@ class MpiKind(Kind):
                 shutil.copytree(_built(job, folder, _found()), folder, dirs_exist_ok=True)
 
     def steps(self, job: Job, folder: Path) -> Sequence[Step]:
-        found = _found()
+        found = _found(job, folder)
         spec = job.spec
         argv = found.argv(int(spec["ranks"]), tuple(spec.get("mpiexec_args") or ()))
         env = {**found.environment(), **(spec.get("env") or {})}
@@ -40,8 +40,13 @@ class MpiKind(Kind):
         return [*_build_steps(spec["build"], env), run]
 
     def verify(self, job: Job, folder: Path, step: Step, log_tail: str) -> Diagnosis | None:
-        if step.name == _last_build(job):
-            _remember(_built(job, folder, _found()), folder)
+        if step.name != _last_build(job):
+            return None
+        found = _found()
+        linked = mpi.linked(folder / job.spec["program"])
+        if not found.runs(linked):
+            return Diagnosis(Reason.PREPARE, f"build: {_mismatch(job, linked, found)}")
+        _remember(_built(job, folder, found), folder)
         return None
 
     def diagnose(self, job: Job, folder: Path, step: Step, log_tail: str) -> Diagnosis | None:
@@ -51,14 +56,41 @@ class MpiKind(Kind):
         return Diagnosis(Reason.PREPARE, f"build: {' '.join(step.argv)} failed:\n{last}")
 
     def provenance(self, job: Job, folder: Path) -> dict[str, str]:
-        return {**_found().provenance(), "ranks": str(job.spec["ranks"])}
+        return {**_found(job, folder).provenance(), "ranks": str(job.spec["ranks"])}
 
 
-def _found() -> mpi.Mpi:
+def _found(job: Job | None = None, folder: Path | None = None) -> mpi.Mpi:
+    """The MPI to start a job with: the one its program is linked with, where it is not built here."""
     try:
-        return mpi.find()
+        found = mpi.find()
+        if job is None or folder is None or job.spec.get("build"):
+            return found
+        linked = mpi.linked(_program(job, folder))
+        if found.runs(linked):
+            return found
+        try:
+            return mpi.find(linked)
+        except MissingTool as error:
+            raise MissingTool(f"{_mismatch(job, linked, found)}: {error}") from error
     except MissingTool as error:
         raise JobError(Reason.MISSING_PROGRAM, str(error)) from error
+
+
+def _program(job: Job, folder: Path) -> Path:
+    """Where the program's file is as far as it can be read here; in an image it cannot."""
+    name = job.spec["program"]
+    if "/" not in name and current() is HOST:
+        return Path(HOST.which(name) or folder / name)
+    path = folder / name
+    return path if current() is HOST or path.is_relative_to(folder) else folder
+
+
+def _mismatch(job: Job, linked: str | None, found: mpi.Mpi) -> str:
+    return (
+        f"{job.spec['program']} is linked with {linked}, and {found.launcher} is {found.flavour}"
+        f" {found.version}, under which each rank would run alone; build it with the mpicc beside"
+        " that mpiexec"
+    )
 
 
 def _build_steps(build: Sequence[Sequence[str]], env: dict[str, str]) -> list[Step]:

@@ -80,7 +80,7 @@ def test_files_that_include_each_other_end(case: Path) -> None:
 def test_macros(case: Path, text: str, keys: tuple[str, ...], value: object) -> None:
     found = entries(case, text)
     assert found.values[keys] == value
-    assert found.missing("/".join(keys[:-1] + ("misspelt",)))
+    assert found.missing("/".join((*keys[:-1], "misspelt")))
 
 
 def test_quotes_of_a_pattern_may_be_left_out_but_its_members_are_not_entries(case: Path) -> None:
