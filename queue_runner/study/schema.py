@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -56,6 +57,19 @@ def _whole(value: object) -> object:
     return value
 
 
+def _within(value: object) -> object:
+    """A path or glob in the job's own folder."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("the name of a file, or a pattern such as 'postProcessing/**'")
+    path = PurePosixPath(value)
+    if path.is_absolute() or ".." in path.parts or value.startswith("~"):
+        raise ValueError("a path in the job's folder, without / before it and without ..")
+    if any("**" in part and part != "**" for part in path.parts):
+        raise ValueError("a pattern in which ** is a whole part, such as 'postProcessing/**/*.dat'")
+    return value
+
+
+Within = Annotated[str, BeforeValidator(_within), WithJsonSchema({"type": "string"})]
 Scalars = Annotated[
     Any, BeforeValidator(_scalar), WithJsonSchema({"type": ["number", "string", "boolean"]})
 ]
@@ -120,7 +134,7 @@ class Retries(Strict):
 class LogPattern(Strict):
     pattern: str
     take: Literal["last", "first", "min", "max", "mean", "sum", "count"] = "last"
-    file: str | None = None
+    file: Within | None = None
     optional: bool = False
 
     @model_validator(mode="after")
@@ -140,8 +154,8 @@ class OpenFoamMeasure(Strict):
     residuals: bool = True
     time: bool = True
     execution_time: bool = True
-    fields: dict[str, list[Literal["min", "max", "mean"]]] = {}
-    functions: list[str] = []
+    fields: dict[Within, list[Literal["min", "max", "mean"]]] = {}
+    functions: list[Within] = []
 
 
 def _pattern(value: object) -> object:
@@ -149,7 +163,7 @@ def _pattern(value: object) -> object:
 
 
 class Measure(Strict):
-    metrics: str | None = None
+    metrics: Within | None = None
     log: dict[
         str,
         Annotated[LogPattern, BeforeValidator(_pattern, json_schema_input_type=str | LogPattern)],
@@ -220,7 +234,7 @@ class StudyModel(Strict):
     retries: Annotated[Retries, BeforeValidator(_retries, json_schema_input_type=int | Retries)] = (
         Retries(count=0)
     )
-    keep: list[str] = []
+    keep: list[Within] = []
     queue: str = Field(default="default", pattern=_QUEUE)
     priority: int = Field(default=0, ge=0, le=MAX_PRIORITY)
     image: str | None = Field(default=None, pattern=_IMAGE)
