@@ -14,6 +14,9 @@ from queue_runner.openfoam import entries
 CONTROL = "system/controlDict"
 _TIME = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
+#: Comments, code between #{ and #}, and texts in quotes with a brace in them.
+_NOT_PLAIN = re.compile(r"/\*.*?\*/|//[^\n]*|#\{.*?#\}|\"[^\"\n]*[{}();][^\"\n]*\"", re.DOTALL)
+
 
 @dataclass(frozen=True, slots=True)
 class Control:
@@ -34,7 +37,7 @@ def control(case: Path) -> Control:
     path = case / CONTROL
     if not path.is_file():
         raise ValueError(f"the case has no {CONTROL}")
-    values = entries.read(case, path).values
+    values = _values(case, path)
     name = str(values.get(("application",), "")).strip('"')
     return Control(
         application=name if name and not name.startswith(("$", "#")) else None,
@@ -78,6 +81,25 @@ def leftovers(case: Path, said: Control) -> list[str]:
         for name, time in times(case).items()
         if time > begin and not math.isclose(time, begin, rel_tol=1e-9)
     ]
+
+
+def _values(case: Path, path: Path) -> Mapping[entries.Keys, Any]:
+    try:
+        return entries.read(case, path).values
+    except ValueError:
+        # code, computed names and newer syntax are for OpenFOAM to read; what is asked for here is plain
+        return _plain(path.read_text(errors="replace"))
+
+
+def _plain(text: str) -> dict[entries.Keys, Any]:
+    """The entries of one word or number that stand in no dictionary."""
+    depth, found = 0, dict[entries.Keys, Any]()
+    for part in re.split(r"([{}();])", _NOT_PLAIN.sub(" ", text)):
+        depth += (part in "{(" and part != "") - (part in "})" and part != "")
+        words = part.split()
+        if depth == 0 and len(words) == 2:
+            found[(words[0],)] = float(words[1]) if _TIME.fullmatch(words[1]) else words[1]
+    return found
 
 
 def _end(values: Mapping[entries.Keys, Any]) -> float | None:

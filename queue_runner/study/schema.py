@@ -151,9 +151,10 @@ class LogPattern(Strict):
 
 
 class OpenFoamMeasure(Strict):
-    residuals: bool = True
-    time: bool = True
-    execution_time: bool = True
+    #: not said: what the solver's log has of them
+    residuals: bool | None = None
+    time: bool | None = None
+    execution_time: bool | None = None
     fields: dict[Within, list[Literal["min", "max", "mean"]]] = {}
     functions: list[Within] = []
 

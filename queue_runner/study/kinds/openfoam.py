@@ -18,6 +18,7 @@ from queue_runner.study.schema import Argv, Count, Env, Strict
 
 #: What a run of the template may have left in it.
 _RESULTS = ("processor*[0-9]*", "postProcessing", "log.*")
+_OF_THE_LOG = ("residuals", "time", "execution_time")
 #: Assignments to these decide when the run starts, which only the worker can tell.
 _STARTS = ("startFrom", "startTime")
 
@@ -89,18 +90,13 @@ class OpenFoamStudy(StudyKind):
         return ranks
 
     def measure(self, measure: Mapping[str, Any]) -> Mapping[str, Any]:
-        if measure.get("openfoam") is not None:
-            return measure
-        # nobody asked for these: a job without a solver in it has none
-        default = {
-            "optional": True,
-            "residuals": True,
-            "time": True,
-            "execution_time": True,
-            "fields": {},
-            "functions": [],
+        asked = measure.get("openfoam") or {"fields": {}, "functions": []}
+        # nobody asked for these: a solver may print none of them
+        optional = [name for name in _OF_THE_LOG if asked.get(name) is None]
+        return {
+            **measure,
+            "openfoam": {**asked, **dict.fromkeys(optional, True), "optional": optional},
         }
-        return {**measure, "openfoam": default}
 
     def check(self, section: OpenFoamSection, place: Place, problems: Problems) -> list[str]:
         case = place.find(section.case)

@@ -191,7 +191,9 @@ def _around(plan: list[tuple[list[str], bool]], regions: list[str]) -> list[tupl
     parallel = [index for index, (_, many) in enumerate(plan) if many]
     listed = {argv[0] for argv, _ in plan}
     if parallel and "reconstructPar" not in listed:
-        plan.insert(parallel[-1] + 1, (["reconstructPar", "-latestTime", *regions], False))
+        # with zero: nothing written, or a solver without time, is no failure
+        again = ["reconstructPar", "-latestTime", "-withZero", *regions]
+        plan.insert(parallel[-1] + 1, (again, False))
     if parallel and "decomposePar" not in listed:
         plan.insert(parallel[0], (["decomposePar", *regions], False))
     return plan

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from queue_runner.errors import JobError
+from queue_runner.model import Reason
 from queue_runner.openfoam import entries
 from queue_runner.workers.openfoam.assignments import assign
 
@@ -21,7 +23,10 @@ def write(case: Path, ranks: int, asked: Mapping[str, Any] | None) -> None:
         _write_new(case, ranks, asked or {})
         return
     changes: list[list[Any]] = [["numberOfSubdomains", ranks]]
-    said = entries.read(case, case / FILE)
+    try:
+        said = entries.read(case, case / FILE)
+    except ValueError as error:
+        raise JobError(Reason.PREPARE, f"{FILE}: {error}") from error
     method = str(said.values.get(("method",), ""))
     if method in _GEOMETRIC:
         changes += _fitted(said, method, ranks)

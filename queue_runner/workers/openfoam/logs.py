@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from queue_runner.errors import JobError
 from queue_runner.model import Reason, Scalar
 from queue_runner.workers.kinds.base import Diagnosis
 
+_GROUPS = ("residuals", "time", "execution_time")
 _TAIL_BYTES = 16 * 1024
 #: Of what OpenFOAM says of an error; a list of all patches can be long.
 _MAX_LINES = 8
@@ -26,12 +29,13 @@ _UNDEFINED = re.compile(
 _FPE = re.compile(r"sigFpe::sigHandler|Floating point exception(?! trapping)")
 
 
-def read_log(path: Path, asked: dict[str, object]) -> dict[str, Scalar]:
-    """The metrics of a solver's log that are asked for; those that it has, where they are `optional`.
+def read_log(path: Path, asked: Mapping[str, Any]) -> dict[str, Scalar]:
+    """The metrics of a solver's log that are asked for, which it must have where they are not `optional`.
 
     Raises `JobError` with reason `metrics`.
     """
-    if asked.get("optional") and not path.is_file():
+    optional = asked.get("optional") or ()
+    if not path.is_file() and all(name in optional for name in _GROUPS if asked.get(name)):
         return {}
     residuals: dict[str, Scalar] = {}
     time: dict[str, Scalar] = {}
@@ -50,9 +54,9 @@ def read_log(path: Path, asked: dict[str, object]) -> dict[str, Scalar]:
     except (OSError, ValueError) as error:
         raise JobError(Reason.METRICS, f"{path.name}: cannot be read: {error}") from error
     metrics: dict[str, Scalar] = {}
-    for name, values in (("residuals", residuals), ("time", time), ("execution_time", clock)):
+    for name, values in zip(_GROUPS, (residuals, time, clock), strict=True):
         if asked.get(name):
-            if not values and not asked.get("optional"):
+            if not values and name not in optional:
                 raise JobError(Reason.METRICS, f"{path.name} shows no {name.replace('_', ' ')}")
             metrics.update(values)
     return metrics
@@ -96,6 +100,8 @@ def diagnose(step: str, tail: str, folder: Path) -> Diagnosis | None:
     text = _text(said).replace(f"{folder}/", "")
     if "dummy" in text.lower() and "scotch" in tail.lower():
         text += " This OpenFOAM has only a stub of scotch: use decompose method simple"
+    if 'Cannot find file "points"' in text:
+        text += "; the case has no mesh: name the program that makes it in `steps`"
     return Diagnosis(Reason.EXIT_CODE, f"{step} stopped: {text}")
 
 

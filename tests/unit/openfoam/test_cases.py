@@ -39,6 +39,22 @@ def test_the_application_of_an_include(tmp_path: Path) -> None:
     assert cases.control(made).application == "pisoFoam"
 
 
+def test_plain_entries_are_read_from_what_foamlib_does_not_know(tmp_path: Path) -> None:
+    text = """
+application pisoFoam; // application other;
+/* startFrom latestTime; */
+startFrom startTime;
+startTime 0;
+stopAt endTime;
+endTime 1.5e+1;
+deltaT #eval{ 1/3 };
+code #{ if (x) { application wrong; } #};
+functions { a { application inner; } { endTime 3; } }
+name "}; application quoted;";
+"""
+    assert cases.control(case(tmp_path, text)) == cases.Control("pisoFoam", "startTime", 0, 15)
+
+
 @pytest.mark.parametrize(
     ("text", "start", "leftovers"),
     [

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from foamlib import FoamFile
 
+from queue_runner.errors import JobError
 from queue_runner.workers.openfoam.decomposition import FILE, describe, write
 
 HEAD = "FoamFile { version 2.0; format ascii; class dictionary; object decomposeParDict; }\n"
@@ -98,6 +99,12 @@ def test_what_the_study_asks_replaces_the_cases(case: Path) -> None:
 def test_the_decomposition_is_described(case: Path, text: str, described: str) -> None:
     (case / FILE).write_text(HEAD + text + "\n")
     assert describe(case) == described
+
+
+def test_a_dictionary_that_cannot_be_read_fails_the_job(case: Path) -> None:
+    with pytest.raises(JobError, match="decomposeParDict: foamlib cannot read") as caught:
+        written(case, "method {", 2)
+    assert caught.value.reason == "prepare"
 
 
 def test_without_a_dictionary_it_is_unknown(case: Path) -> None:
