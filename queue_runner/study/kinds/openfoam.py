@@ -108,7 +108,7 @@ class OpenFoamStudy(StudyKind):
             return []
         for name, must_exist in (("set", True), ("add", False)):
             for file, wanted in getattr(section, name).items():
-                near = _made_from(section, case, file)
+                near = _made_from(case, file)
                 _check_file(case, near, wanted, ("openfoam", name, file), problems, must_exist)
         return _warnings(section, case)
 
@@ -125,9 +125,9 @@ def _leftovers(section: OpenFoamSection, case: Path) -> list[str]:
     return [] if not runs or assigned.keys() & set(_STARTS) else cases.leftovers(case, said)
 
 
-def _made_from(section: OpenFoamSection, case: Path, file: str) -> str:
-    """The file of `0.orig` for one of `0`, where the default steps make the one from the other."""
-    if section.steps is None and file.startswith("0/") and not (case / "0").exists():
+def _made_from(case: Path, file: str) -> str:
+    """The file of `0.orig` for one of `0`, where the worker makes the one from the other."""
+    if file.startswith("0/") and not (case / "0").exists():
         original = f"0.orig/{file.removeprefix('0/')}"
         return original if (case / "0.orig").is_dir() else file
     return file

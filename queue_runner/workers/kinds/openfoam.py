@@ -31,7 +31,7 @@ class OpenFoamKind(Kind):
         for stale in folder.glob("processor*[0-9]*"):
             shutil.rmtree(stale)
         wanted = list(job.spec.get("set") or [])
-        if job.spec.get("steps") is None and not _has_allrun(folder):
+        if job.spec.get("steps") is not None or not _has_allrun(folder):
             first = [each for each in wanted if each[0].startswith(f"{_INITIAL}/")]
             assign(folder, first, must_exist=True)
             wanted = [each for each in wanted if each not in first]

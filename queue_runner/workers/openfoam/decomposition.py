@@ -18,19 +18,16 @@ _GEOMETRIC = ("simple", "hierarchical")
 
 
 def write(case: Path, ranks: int, asked: Mapping[str, Any] | None) -> None:
-    """As the study asks; else as the case has it, fitted to `ranks`; else `simple`. Raises `JobError`."""
-    if asked is not None or not (case / FILE).is_file():
-        _write_new(case, ranks, asked or {})
-        return
-    changes: list[list[Any]] = [["numberOfSubdomains", ranks]]
-    try:
-        said = entries.read(case, case / FILE)
-    except ValueError as error:
-        raise JobError(Reason.PREPARE, f"{FILE}: {error}") from error
-    method = str(said.values.get(("method",), ""))
-    if method in _GEOMETRIC:
-        changes += _fitted(said, method, ranks)
-    assign(case, [[FILE, *change] for change in changes], must_exist=False)
+    """As the study asks; else as the case has it, fitted to `ranks`; else `simple`. Raises `JobError`.
+
+    The dictionaries of regions, where a case has them, get the same.
+    """
+    regions = sorted((case / "system").glob("*/decomposeParDict"))
+    for file in (FILE, *(path.relative_to(case).as_posix() for path in regions)):
+        if asked is not None or not (case / file).is_file():
+            _write_new(case, file, ranks, asked or {})
+        else:
+            _fit(case, file, ranks)
 
 
 def describe(case: Path) -> str:
@@ -46,18 +43,30 @@ def describe(case: Path) -> str:
     return f"{method} ({' '.join(map(str, numbers))})" if numbers else method
 
 
-def _write_new(case: Path, ranks: int, asked: Mapping[str, Any]) -> None:
+def _write_new(case: Path, file: str, ranks: int, asked: Mapping[str, Any]) -> None:
     method = asked.get("method", "simple")
     coeffs = dict(asked.get("coeffs") or {})
     if method in _GEOMETRIC:
         coeffs = {"n": asked.get("n") or [ranks, 1, 1], "delta": 0.001, **coeffs}
         if method == "hierarchical":
             coeffs.setdefault("order", "xyz")
-    (case / FILE).write_text(_HEAD)
+    (case / file).write_text(_HEAD)
     wanted = {"numberOfSubdomains": ranks, "method": method}
     if coeffs:
         wanted[f"{method}Coeffs"] = coeffs
-    assign(case, [[FILE, key, value] for key, value in wanted.items()], must_exist=False)
+    assign(case, [[file, key, value] for key, value in wanted.items()], must_exist=False)
+
+
+def _fit(case: Path, file: str, ranks: int) -> None:
+    try:
+        said = entries.read(case, case / file)
+    except ValueError as error:
+        raise JobError(Reason.PREPARE, f"{file}: {error}") from error
+    changes: list[list[Any]] = [["numberOfSubdomains", ranks]]
+    method = str(said.values.get(("method",), ""))
+    if method in _GEOMETRIC:
+        changes += _fitted(said, method, ranks)
+    assign(case, [[file, *change] for change in changes], must_exist=False)
 
 
 def _fitted(said: entries.Entries, method: str, ranks: int) -> list[list[Any]]:

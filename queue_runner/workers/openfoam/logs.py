@@ -114,7 +114,9 @@ def _text(said: str) -> str:
             break
         if bare:
             lines.append(bare)
-    return " ".join(lines[:_MAX_LINES])
+    text = " ".join(lines[:_MAX_LINES])
+    # of a dictionary that is not there, it prints no more than the name
+    return f"there is no {text}" if re.fullmatch(r'"[^"]+"', text) else text
 
 
 def not_a_number(step: str, tail: str) -> Diagnosis | None:

@@ -101,6 +101,16 @@ def test_the_decomposition_is_described(case: Path, text: str, described: str) -
     assert describe(case) == described
 
 
+def test_regions_get_the_same(case: Path) -> None:
+    region = case / "system/solid/decomposeParDict"
+    region.parent.mkdir()
+    region.write_text(HEAD + "numberOfSubdomains 8; method scotch;\n")
+    written(case, None, 2)
+    assert FoamFile(region).as_dict()["numberOfSubdomains"] == 2
+    written(case, None, 2, {"method": "simple"})
+    assert numbers(FoamFile(region).as_dict()) == [2, 1, 1]
+
+
 def test_a_dictionary_that_cannot_be_read_fails_the_job(case: Path) -> None:
     with pytest.raises(JobError, match="decomposeParDict: foamlib cannot read") as caught:
         written(case, "method {", 2)

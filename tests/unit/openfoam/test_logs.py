@@ -77,6 +77,11 @@ def test_whether_a_solver_went_through_time(tmp_path: Path) -> None:
             "prepare",
             "icoFoam stopped: keyword nu is undefined in constant/t",
         ),
+        (
+            '--> FOAM FATAL ERROR: \n"FOLDER/system/blockMeshDict"\n\n    From function main\n',
+            "exit-code",
+            'icoFoam stopped: there is no "system/blockMeshDict"',
+        ),
         ("#1 Foam::sigFpe::sigHandler(int)\n", "diverged", "floating point exception"),
         (
             '--> FOAM FATAL ERROR: \nCannot find file "points" in directory "polyMesh"\n',
