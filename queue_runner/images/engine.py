@@ -43,7 +43,7 @@ def open_engine(timeout_s: float = 60.0) -> Iterator[DockerClient]:
 def engine_errors() -> Iterator[None]:
     """Turn what the SDK raises when the engine goes away into `EngineUnavailable`.
 
-    What the engine answers (`docker.errors.APIError`) passes, unless it says that it is going down.
+    What it answers (`docker.errors.APIError`) passes, unless that is trouble of its own: a status from 500.
     """
     import requests
     import urllib3
@@ -52,7 +52,7 @@ def engine_errors() -> Iterator[None]:
     try:
         yield
     except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as error:
-        if isinstance(error, APIError) and (error.status_code or 0) < 503:
+        if isinstance(error, APIError) and (error.status_code or 0) < 500:
             raise
         raise engine_error(error) from error
 
@@ -73,6 +73,8 @@ def engine_error(error: Exception) -> EngineUnavailable | EngineRefused:
             f"no permission on the Docker engine's socket {where}: add this user to the group docker"
             " (and log in again), or set DOCKER_HOST to an engine of your own"
         )
+    if getattr(error, "response", None) is not None:
+        return EngineUnavailable(f"the Docker engine at {where} is in trouble: {_last(error)}")
     return EngineUnavailable(
         f"no Docker engine answers at {where}: start it, or set DOCKER_HOST ({_last(error)})"
     )

@@ -107,7 +107,7 @@ def attempt_job(place: Workplace, job: Job, attempt: int, stop: Stop) -> Result:
     folder = place.folder / f"{job.id}.{attempt}"
     try:
         with at(place.runtime.site(job)):
-            _run(place, job, folder, stop, record)
+            _run(place, job, attempt, folder, stop, record)
     except JobError as error:
         failure = Failure(error.reason, str(error), error.step, error.exit_code)
     except OSError as error:
@@ -128,14 +128,16 @@ def attempt_job(place: Workplace, job: Job, attempt: int, stop: Stop) -> Result:
     return _result(place, job, attempt, started_at, record, failure)
 
 
-def _run(place: Workplace, job: Job, folder: Path, stop: Stop, record: _Record) -> None:
+def _run(
+    place: Workplace, job: Job, attempt: int, folder: Path, stop: Stop, record: _Record
+) -> None:
     kind = find_kind(job.kind)
     with record.timed("prepare"):
         _prepare(place, kind, job, folder)
     try:
         steps = kind.steps(job, folder)
         with record.timed("run"):
-            _run_steps(place, kind, job, folder, steps, stop, record)
+            _run_steps(place, kind, job, attempt, folder, steps, stop, record)
         with record.timed("measure"):
             record.metrics = {**kind.metrics(job, folder), **measure(job, folder, record.logs)}
     finally:
@@ -156,6 +158,7 @@ def _run_steps(
     place: Workplace,
     kind: Kind,
     job: Job,
+    attempt: int,
     folder: Path,
     steps: Sequence[Step],
     stop: Stop,
@@ -173,6 +176,7 @@ def _run_steps(
                 step,
                 job,
                 folder,
+                attempt=attempt,
                 limits=job.resources,
                 wall_time_s=None if end is None else max(0.0, end - time.monotonic()),
                 stop=stop,

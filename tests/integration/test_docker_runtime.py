@@ -91,6 +91,7 @@ def run(runtime: DockerRuntime) -> Run:
             step,
             job or a_job(),
             folder,
+            attempt=3,
             limits=limits,
             wall_time_s=wall_time_s,
             stop=stop or Stop(),
@@ -191,6 +192,7 @@ def test_containers_carry_the_names_of_what_they_do(
     (container,) = eventually(lambda: steps(engine, runtime) or None)
     assert container.labels["queue-runner.study"] == "study"
     assert container.labels["queue-runner.job"] == "study.0000007"
+    assert container.labels["queue-runner.attempt"] == "3"
     stop.throw("enough")
     running.join()
     assert ours(engine, runtime) == []

@@ -64,6 +64,7 @@ class ProcessRuntime(Runtime):
         job: Job,
         folder: Path,
         *,
+        attempt: int,
         limits: Resources,
         wall_time_s: float | None,
         stop: Stop,

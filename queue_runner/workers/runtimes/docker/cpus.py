@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 
 class Cpus:
-    """Gives each job as many CPUs as it has cores. A worker that runs more cores' worth of jobs than it
-    has CPUs gets none for what is over: those jobs share all.
+    """Gives each job as many CPUs as it has cores, for all workers that share `folder`.
+
+    Each CPU is a file there, locked by the worker whose job has it; the locks of a worker go with it,
+    however it ends. Where too few are free, a job gets none of its own and shares all.
     """
 
-    def __init__(self) -> None:
-        self._free = sorted(os.sched_getaffinity(0))
-        self._lock = threading.Lock()
+    def __init__(self, numbers: Sequence[int], folder: Path) -> None:
+        self._numbers = sorted(numbers)
+        self._folder = folder
 
     @contextmanager
     def taken(self, count: int) -> Iterator[tuple[int, ...] | None]:
-        with self._lock:
-            enough = len(self._free) >= count
-            mine = tuple(self._free[:count]) if enough else ()
-            self._free = self._free[len(mine) :]
+        with ExitStack() as locks:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            mine: list[int] = []
+            for number in self._numbers:
+                if len(mine) < count and self._locked(number, locks):
+                    mine.append(number)
+            if len(mine) < count:
+                locks.close()
+                mine = []
+            yield tuple(mine) or None
+
+    def _locked(self, number: int, locks: ExitStack) -> bool:
+        # opened anew each time: threads of one worker keep each other out, too
+        file = os.open(self._folder / str(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            yield mine or None
-        finally:
-            with self._lock:
-                self._free = sorted([*self._free, *mine])
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            return False
+        locks.callback(os.close, file)
+        return True

@@ -58,7 +58,7 @@ def _pinned(client: DockerClient, tag: str, digest: str) -> Image:
     from docker.errors import ImageNotFound
 
     # by its id, or as a registry names it; the tag may have moved on since
-    for reference in (digest, f"{tag.partition(':')[0]}@{digest}"):
+    for reference in (digest, f"{repository(tag)}@{digest}"):
         try:
             found = client.images.get(reference)
         except ImageNotFound:
@@ -77,6 +77,12 @@ def _pinned(client: DockerClient, tag: str, digest: str) -> Image:
     )
 
 
+def repository(image: str) -> str:
+    """`localhost:5000/name` of `localhost:5000/name:tag`: only after the last slash a colon is a tag's."""
+    path, slash, last = image.partition("@")[0].rpartition("/")
+    return f"{path}{slash}{last.partition(':')[0]}"
+
+
 def _digests(image: Image) -> list[str]:
     """As registries know it, then its own id."""
     known = (each.partition("@")[2] for each in image.attrs.get("RepoDigests") or [])
@@ -84,7 +90,7 @@ def _digests(image: Image) -> list[str]:
 
 
 def _not_here(image: str) -> str:
-    name = image.partition(":")[0]
+    name = repository(image)
     if name.startswith("queue-runner/"):
         return f"not in this Docker engine; `queue-runner image build {name.partition('/')[2]}` makes it"
     return f"not in this Docker engine; `docker pull {image}` or `docker load` brings it"

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
-import select
-import signal
-import struct
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import msgpack
 
 from queue_runner.errors import EngineUnavailable, JobError
 from queue_runner.images.engine import engine_errors, open_engine
@@ -24,24 +16,21 @@ from queue_runner.workers.kinds.base import Step
 from queue_runner.workers.runtimes import owner as owners
 from queue_runner.workers.runtimes.base import Outcome, Runtime, Stop
 from queue_runner.workers.runtimes.docker import leftovers
+from queue_runner.workers.runtimes.docker.attempt import Attempt
 from queue_runner.workers.runtimes.docker.cpus import Cpus
 from queue_runner.workers.runtimes.docker.images import resolve
+from queue_runner.workers.runtimes.docker.refusals import refused
 from queue_runner.workers.runtimes.docker.settings import container_settings, user, variables
 from queue_runner.workers.runtimes.docker.site import ImageSite
-from queue_runner.workers.runtimes.docker.stream import Attached
 from queue_runner.workers.runtimes.janitor import Janitor
 from queue_runner.workers.runtimes.process import own_program
 from queue_runner.workers.site import Site
 
 if TYPE_CHECKING:
+    from docker import DockerClient
     from docker.models.images import Image
 
-#: Seconds between SIGTERM and SIGKILL.
-_TERM_GRACE_S = 1
-#: Seconds for the last of a log to arrive after the container's end.
-_LOG_S = 10.0
 _API_S = 120.0
-_KILLED = 128
 
 
 class DockerRuntime(Runtime):
@@ -58,7 +47,7 @@ class DockerRuntime(Runtime):
         self._owner = owners.Owner(scratch)
         self._labels = leftovers.labels(self._owner)
         self._janitor = Janitor(self._owner.lock)
-        self._cpus = Cpus()
+        self._cpus = Cpus(_cpu_numbers(self._client), scratch / "cpus")
         self._sites: dict[str, ImageSite] = {}
         self._lock = threading.Lock()
         self._left: list[Any] = []
@@ -86,6 +75,7 @@ class DockerRuntime(Runtime):
         job: Job,
         folder: Path,
         *,
+        attempt: int,
         limits: Resources,
         wall_time_s: float | None,
         stop: Stop,
@@ -97,9 +87,9 @@ class DockerRuntime(Runtime):
         _hand_over(folder)
         own = self._cpus.taken(limits.cores) if job.container.get("cpuset") else nullcontext()
         with own as cpus, engine_errors():
-            container = self._create(image, step, job, folder, limits, cpus)
+            container = self._create(image, step, job, attempt, folder, limits, cpus)
             try:
-                return _Attempt(container, step, folder).run(wall_time_s, stop)
+                return Attempt(container, step, folder).run(wall_time_s, stop)
             finally:
                 self._drop(container)
 
@@ -137,6 +127,7 @@ class DockerRuntime(Runtime):
         image: Image,
         step: Step,
         job: Job,
+        attempt: int,
         folder: Path,
         limits: Resources,
         cpus: tuple[int, ...] | None,
@@ -150,16 +141,12 @@ class DockerRuntime(Runtime):
                 list(argv[1:]),
                 entrypoint=[argv[0]],
                 environment=variables(job, folder, limits, step.env),
-                labels={**self._labels, **_names(job, step)},
+                labels={**self._labels, **_names(job, attempt, step)},
                 stdin_open=step.request is not None,
                 **container_settings(job, folder, limits, cpus),
             )
         except APIError as error:
-            raise JobError(
-                Reason.PREPARE,
-                f"the Docker engine makes no container for {argv[0]!r}: {error.explanation}",
-                step=step.name,
-            ) from error
+            raise refused(error, step, "makes no container for") from error
 
     def sweep(self) -> int:
         removed = leftovers.sweep(self._client)
@@ -175,6 +162,14 @@ class DockerRuntime(Runtime):
             self._owner.close()
 
 
+def _cpu_numbers(client: DockerClient) -> Sequence[int]:
+    """The CPUs that containers may be given: those of this process, or of an engine on another machine."""
+    if client.api.base_url.startswith("http+docker://"):
+        return sorted(os.sched_getaffinity(0))
+    with engine_errors():
+        return range(int(client.info()["NCPU"]))
+
+
 def _called(image: Image) -> str:
     return image.tags[0] if image.tags else "(untagged)"
 
@@ -184,10 +179,11 @@ def _argv(step: Step) -> tuple[str, ...]:
     return step.argv if step.request is None else ("python3", *step.argv[1:])
 
 
-def _names(job: Job, step: Step) -> dict[str, str]:
+def _names(job: Job, attempt: int, step: Step) -> dict[str, str]:
     return {
         "queue-runner.study": job.study,
         "queue-runner.job": job.id,
+        "queue-runner.attempt": str(attempt),
         "queue-runner.step": step.name,
     }
 
@@ -211,123 +207,3 @@ def _remove(container: Any) -> None:
         # it is gone, or somebody else is just removing it
         if error.status_code not in (404, 409):
             raise
-
-
-class _Attempt:
-    """One container from its start to its end."""
-
-    def __init__(self, container: Any, step: Step, folder: Path) -> None:
-        self._container, self._step, self._folder = container, step, folder
-        self._answer = b""
-        self._ended = os.eventfd(0, os.EFD_CLOEXEC)
-        self._status: dict[str, Any] = {}
-        self._error: BaseException | None = None
-
-    def run(self, wall_time_s: float | None, stop: Stop) -> Outcome:
-        with (self._folder / self._step.log).open("ab", buffering=0) as log:
-
-            def sink(stream: int, data: bytes) -> None:
-                if stream == 1 and self._step.request is not None:
-                    self._answer += data
-                else:
-                    log.write(data)
-
-            attached = Attached(self._container, sink, stdin=self._step.request is not None)
-            try:
-                return self._attended(attached, wall_time_s, stop)
-            finally:
-                attached.close(_LOG_S)
-                os.close(self._ended)
-
-    def _attended(self, attached: Attached, wall_time_s: float | None, stop: Stop) -> Outcome:
-        started = time.monotonic()
-        self._start()
-        if self._step.request is not None:
-            attached.send(struct.pack(">I", len(self._step.request)) + self._step.request)
-        waiter = threading.Thread(target=self._wait, name="docker-wait", daemon=True)
-        waiter.start()
-        deadline = math.inf if wall_time_s is None else started + wall_time_s
-        ended_by = self._await_end(deadline, stop)
-        if ended_by is not None:
-            self._container.stop(timeout=_TERM_GRACE_S)
-        waiter.join()
-        wall_s = time.monotonic() - started
-        if self._error is not None and ended_by is None:
-            raise self._error
-        attached.close(_LOG_S)
-        return self._outcome(ended_by, wall_s)
-
-    def _start(self) -> None:
-        from docker.errors import APIError
-
-        try:
-            self._container.start()
-        except APIError as error:
-            text = str(error.explanation)
-            raise JobError(
-                Reason.PREPARE,
-                f"the Docker engine does not start {self._step.name}: {text}",
-                step=self._step.name,
-            ) from error
-
-    def _wait(self) -> None:
-        try:
-            self._status = self._container.wait(timeout=None)
-        except Exception as error:  # noqa: BLE001 - raised by the thread that waits for this one
-            self._error = error
-        finally:
-            os.eventfd_write(self._ended, 1)
-
-    def _await_end(self, deadline: float, stop: Stop) -> str | None:
-        """Why it has to be ended, as in `Outcome.ended_by`; None when it has ended."""
-        poller = select.poll()
-        poller.register(self._ended, select.POLLIN)
-        poller.register(stop.fileno(), select.POLLIN)
-        while True:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                return "wall-time"
-            events = dict(poller.poll(None if math.isinf(left_s) else math.ceil(left_s * 1000)))
-            if self._ended in events:
-                return None
-            if events:
-                return "stop"
-
-    def _outcome(self, ended_by: str | None, wall_s: float) -> Outcome:
-        self._container.reload()
-        state: Mapping[str, Any] = self._container.attrs["State"]
-        code = int(state["ExitCode"])
-        cpu_s, max_rss_bytes = 0.0, 0
-        if ended_by is None and state.get("OOMKilled") and code != 0:
-            ended_by = "out-of-memory"
-        elif ended_by is None and code > _KILLED and self._was_killed():
-            raise EngineUnavailable(
-                f"the container of {self._step.name} was ended from outside (signal {code - _KILLED}):"
-                " by somebody, or by an engine that was shut down"
-            )
-        elif ended_by is None and self._step.request is not None and len(self._answer) > 4:
-            code, cpu_s, max_rss_bytes, _ = msgpack.unpackb(self._answer[4:])
-        if _KILLED < code < _KILLED + signal.NSIG:
-            # the engine's way to name a signal, in ours
-            code = _KILLED - code
-        return Outcome(code, wall_s, cpu_s, max_rss_bytes, ended_by)
-
-    def _was_killed(self) -> bool:
-        """Whether the engine was asked to send it a signal; that is no fault of the job."""
-        state = self._container.attrs["State"]
-        client = self._container.client
-        events = client.api.events(
-            since=_second(state["StartedAt"]) - 1,
-            until=_second(state["FinishedAt"]) + 1,
-            filters={"container": self._container.id, "event": "kill"},
-            decode=True,
-        )
-        try:
-            return next(iter(events), None) is not None
-        finally:
-            events.close()
-
-
-def _second(timestamp: str) -> int:
-    """Whole seconds since 1970, by the engine's own clock, of a time in its form."""
-    return int(datetime.fromisoformat(timestamp).timestamp())

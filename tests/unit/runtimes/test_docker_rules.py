@@ -1,0 +1,103 @@
+"""What the docker runtime decides without an engine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+from docker.errors import APIError
+
+from queue_runner.errors import EngineUnavailable, JobError
+from queue_runner.images.engine import engine_errors
+from queue_runner.workers.kinds.base import Step
+from queue_runner.workers.runtimes.docker.cpus import Cpus
+from queue_runner.workers.runtimes.docker.images import repository
+from queue_runner.workers.runtimes.docker.refusals import refused
+
+STEP = Step("solve", ("solve",), "log.solve")
+
+
+def answer(status: int, said: str) -> APIError:
+    response = requests.Response()
+    response.status_code = status
+    return APIError(f"{status} Server Error", response=response, explanation=said)
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        ("queue-runner/mpi", "queue-runner/mpi"),
+        ("queue-runner/mpi:latest", "queue-runner/mpi"),
+        ("localhost:5000/mpi", "localhost:5000/mpi"),
+        ("localhost:5000/team/mpi:2.1", "localhost:5000/team/mpi"),
+        ("localhost:5000/mpi:2.1@sha256:" + "0" * 64, "localhost:5000/mpi"),
+    ],
+)
+def test_the_port_of_a_registry_is_no_tag(image: str, name: str) -> None:
+    assert repository(image) == name
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (400, 'exec: "solve": executable file not found in $PATH'),
+        (500, 'OCI runtime create failed: exec: "solve": executable file not found in $PATH'),
+        (500, "OCI runtime create failed: exec format error"),
+        (409, "conflict"),
+    ],
+)
+def test_what_is_the_jobs_fault_fails_it(status: int, said: str) -> None:
+    error = refused(answer(status, said), STEP, "does not start")
+    assert isinstance(error, JobError)
+    assert str(error) == f"the Docker engine does not start 'solve': {said}"
+
+
+@pytest.mark.parametrize("said", ["no space left on device", "context deadline exceeded"])
+def test_the_engines_own_trouble_gives_the_job_back(said: str) -> None:
+    assert isinstance(refused(answer(500, said), STEP, "does not start"), EngineUnavailable)
+
+
+def test_an_engine_in_trouble_is_told_from_an_answer() -> None:
+    with pytest.raises(EngineUnavailable, match="is in trouble"), engine_errors():
+        raise answer(500, "layer does not exist")
+    with pytest.raises(APIError), engine_errors():
+        raise answer(404, "no such image")
+
+
+def test_cpus_are_given_once_and_come_back(tmp_path: Path) -> None:
+    one, other = Cpus([0, 1, 2], tmp_path / "cpus"), Cpus([0, 1, 2], tmp_path / "cpus")
+    with one.taken(2) as first:
+        assert first == (0, 1)
+        with other.taken(1) as second:
+            assert second == (2,)
+            with one.taken(1) as third:
+                assert third is None
+        with other.taken(2) as too_many:
+            assert too_many is None
+            # what was not enough is free again
+            with one.taken(1) as last:
+                assert last == (2,)
+    with other.taken(3) as all_of_them:
+        assert all_of_them == (0, 1, 2)
+
+
+TAKE_AND_DIE = """
+import os, sys
+from pathlib import Path
+from queue_runner.workers.runtimes.docker.cpus import Cpus
+with Cpus([0], Path(sys.argv[1])).taken(1) as mine:
+    print(mine, flush=True)
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_the_cpus_of_a_killed_worker_are_free(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TAKE_AND_DIE, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.stdout == "(0,)\n"
+    with Cpus([0], tmp_path).taken(1) as mine:
+        assert mine == (0,)
