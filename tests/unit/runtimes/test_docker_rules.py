@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from docker.errors import APIError
 from queue_runner.errors import EngineUnavailable, JobError
 from queue_runner.images.engine import engine_errors
 from queue_runner.workers.kinds.base import Step
+from queue_runner.workers.runtimes.base import Stop
+from queue_runner.workers.runtimes.docker.attempt import Attempt
 from queue_runner.workers.runtimes.docker.cpus import Cpus
 from queue_runner.workers.runtimes.docker.images import repository
 from queue_runner.workers.runtimes.docker.refusals import refused
@@ -60,6 +63,24 @@ def test_the_engines_own_trouble_gives_the_job_back(said: str) -> None:
     assert isinstance(refused(answer(500, said), STEP, "does not start"), EngineUnavailable)
 
 
+class Unattachable:
+    """What podman 4.3 answers for a container that has not started."""
+
+    def attach_socket(self, params: dict[str, int]) -> None:
+        raise answer(409, "container state improper")
+
+
+def test_an_engine_that_does_not_attach_fails_the_job_and_leaves_nothing_open(
+    tmp_path: Path,
+) -> None:
+    stop = Stop()
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(JobError, match="does not attach, before its start, to 'solve'"):
+        Attempt(Unattachable(), STEP, tmp_path).run(None, stop)
+    assert os.listdir("/proc/self/fd") == before
+    stop.close()
+
+
 def test_an_engine_in_trouble_is_told_from_an_answer() -> None:
     with pytest.raises(EngineUnavailable, match="is in trouble"), engine_errors():
         raise answer(500, "layer does not exist")
@@ -87,6 +108,8 @@ def test_cpus_are_given_once_and_come_back(tmp_path: Path) -> None:
 TAKE_AND_DIE = """
 import os, sys
 from pathlib import Path
+from queue_runner.workers.runtimes.base import Stop
+from queue_runner.workers.runtimes.docker.attempt import Attempt
 from queue_runner.workers.runtimes.docker.cpus import Cpus
 with Cpus([0], Path(sys.argv[1])).taken(1) as mine:
     print(mine, flush=True)

@@ -9,7 +9,7 @@ import signal
 import struct
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ _KILLED = 128
 
 
 class Attempt:
-    """`run` is called once. Raises `JobError` where the engine refuses to start it."""
+    """`run` is called once. Raises `JobError` where the engine refuses to start it, or to attach to it."""
 
     def __init__(self, container: Any, step: Step, folder: Path) -> None:
         self._container, self._step, self._folder = container, step, folder
@@ -48,12 +48,23 @@ class Attempt:
                 else:
                     log.write(data)
 
-            attached = Attached(self._container, sink, stdin=self._step.request is not None)
             try:
-                return self._attended(attached, wall_time_s, stop)
+                attached = self._attach(sink)
+                try:
+                    return self._attended(attached, wall_time_s, stop)
+                finally:
+                    attached.close(_LOG_S)
             finally:
-                attached.close(_LOG_S)
                 os.close(self._ended)
+
+    def _attach(self, sink: Callable[[int, bytes], None]) -> Attached:
+        from docker.errors import APIError
+
+        try:
+            return Attached(self._container, sink, stdin=self._step.request is not None)
+        except APIError as error:
+            # podman attaches to what runs only, and the first lines would be lost
+            raise refused(error, self._step, "does not attach, before its start, to") from error
 
     def _attended(self, attached: Attached, wall_time_s: float | None, stop: Stop) -> Outcome:
         started = time.monotonic()
