@@ -85,17 +85,32 @@ def build(
     """
     if not is_built(client, context):
         say(f"{context.tag}: building")
-        _build(client, context, more or {})
+        _build(client, context, more or {}, context.tag)
     return str(client.images.get(context.tag).id)
 
 
-def _build(client: DockerClient, context: Context, more: Mapping[str, bytes]) -> None:
+def build_anew(client: DockerClient, context: Context, more: Mapping[str, bytes]) -> str:
+    """Build it though the engine has it, with nothing of its cache; returns the tag of the other one."""
+    tag = f"{context.tag.rpartition(':')[0]}:built-again"
+    _build(client, context, more, tag, cached=False)
+    return tag
+
+
+def _build(
+    client: DockerClient,
+    context: Context,
+    more: Mapping[str, bytes],
+    tag: str,
+    *,
+    cached: bool = True,
+) -> None:
     content = context.content(_base_ids(client, context))
     lines: list[str] = []
     for line in client.api.build(
         fileobj=_archive({**context.files, **more}),
         custom_context=True,
-        tag=context.tag,
+        tag=tag,
+        nocache=not cached,
         buildargs={**context.bases, "SOURCE_DATE_EPOCH": str(EPOCH_S), "CONTENT": content},
         labels={CONTENT_LABEL: content},
         # an engine may have no route out of its own networks; the packages come from there

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from queue_runner.errors import FixThis, NotFound
 from queue_runner.images.build import Context, build, folder_files, is_built
 from queue_runner.images.debian import BASE_TAG, ensure_debian
+from queue_runner.images.verify import Comparison, verify
 from queue_runner.images.wheels import LOCK, wheel_files
 from queue_runner.plugins import nearest
 
@@ -76,6 +77,12 @@ def recipes(names: Iterable[str]) -> Iterator[Recipe]:
                 yield recipe
 
 
+def recipe_of(names: Iterable[str]) -> list[Recipe]:
+    """Those of these names (all for none), and no others. Raises `NotFound`."""
+    wanted = [*names]
+    return [recipe for recipe in recipes(wanted) if not wanted or recipe.name in wanted]
+
+
 def _with_bases(name: str) -> list[Recipe]:
     if name not in RECIPES:
         raise NotFound(f"there is no image {name!r}{nearest(name, RECIPES)}")
@@ -90,11 +97,25 @@ def build_image(
     if DEBIAN in recipe.bases.values():
         ensure_debian(client, cache / CACHE, say)
     made_of = context(recipe, source)
-    more: Mapping[str, bytes] = {}
-    if recipe.runner and not is_built(client, made_of):
-        machine = str(client.version()["Arch"])
-        more = wheel_files(source / LOCK, machine, cache / CACHE, say)
-    return build(client, made_of, say, more)
+    built = is_built(client, made_of)
+    return build(client, made_of, say, {} if built else _more(client, recipe, source, cache, say))
+
+
+def verify_image(
+    client: DockerClient, recipe: Recipe, source: Path, cache: Path, say: Callable[[str], None]
+) -> Comparison:
+    """Build one image again and compare it with the one that the engine has. Raises `FixThis`."""
+    made_of = context(recipe, source)
+    return verify(client, made_of, _more(client, recipe, source, cache, say), say)
+
+
+def _more(
+    client: DockerClient, recipe: Recipe, source: Path, cache: Path, say: Callable[[str], None]
+) -> Mapping[str, bytes]:
+    """The wheels of what queue-runner needs, for images that have it."""
+    if not recipe.runner:
+        return {}
+    return wheel_files(source / LOCK, str(client.version()["Arch"]), cache / CACHE, say)
 
 
 def context(recipe: Recipe, source: Path) -> Context:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from queue_runner.errors import FixThis
 from queue_runner.images.build import Context, build, is_built
 from queue_runner.images.debian import BASE_TAG
 from queue_runner.images.engine import open_engine
+from queue_runner.images.verify import Difference, verify
 
 pytestmark = pytest.mark.containers
 PROGRAM = str(Path(sys.executable).with_name("queue-runner"))
@@ -88,3 +90,40 @@ def test_without_an_engine_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -
     assert done.returncode == 3
     assert "no Docker engine answers at unix:///nowhere/docker.sock" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_verify_names_what_a_second_build_makes_otherwise() -> None:
+    dockerfile = b"""\
+ARG BASE
+FROM ${BASE} AS stage
+RUN head -c 8 /dev/urandom >/random
+FROM ${BASE}
+ARG SOURCE_DATE_EPOCH
+COPY --from=stage /random /random
+RUN echo same >/same && touch -d "@${SOURCE_DATE_EPOCH}" /random /same / /etc
+"""
+    context = Context(TAG, {"BASE": BASE_TAG}, {"Dockerfile": dockerfile})
+    with open_engine() as client:
+        try:
+            build(client, context, say)
+            before = {image.id for image in client.images.list()}
+            compared = verify(client, context, {}, say)
+            assert compared.differences == (Difference("random", "content"),)
+            assert 0 < compared.same_layers < compared.layers
+            assert {image.id for image in client.images.list()} == before
+        finally:
+            client.images.remove(TAG, force=True)
+
+
+def test_verify_of_what_is_not_built() -> None:
+    context = Context(TAG, {"BASE": BASE_TAG}, {"Dockerfile": b"ARG BASE\nFROM ${BASE}\n"})
+    with open_engine() as client, pytest.raises(FixThis, match="image build test-image"):
+        verify(client, context, {}, say)
+
+
+def test_our_images_come_out_the_same_twice() -> None:
+    done = image("verify", "redis", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (redis,) = json.loads(done.stdout)
+    assert redis["same"]
+    assert redis["files"] > 0
