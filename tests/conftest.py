@@ -31,10 +31,16 @@ def _no_s3() -> str | None:
     return None if server.exists() else "no S3 server; scripts/moto installs one"
 
 
+def _no_compose2() -> str | None:
+    program = Path(__file__).parents[1] / ".cache/compose2/docker-compose"
+    return None if program.exists() else "no Docker Compose v2; scripts/compose2 gets one"
+
+
 NEEDS: dict[str, Callable[[], str | None]] = {
     "containers": _no_engine,
     "openfoam": _no_openfoam,
     "s3": _no_s3,
+    "compose2": _no_compose2,
     "root": lambda: None if os.geteuid() == 0 else "only root can mount and become somebody else",
 }
 

@@ -30,15 +30,14 @@ PROFILES = ("rabbitmq", "redis", "zeromq")
 DAEMONS = {"collector", "worker-openfoam", "worker-mpi", "backup"}
 
 
-def compose_command() -> list[str]:
-    probe = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
-    return ["docker", "compose"] if probe.returncode == 0 else ["docker-compose"]
+COMPOSE_1 = "docker-compose"
+COMPOSE_2 = str(ROOT / ".cache/compose2/docker-compose")
 
 
 class Project:
     """A copy of the compose file with ports and secrets of its own."""
 
-    def __init__(self, folder: Path, profile: str) -> None:
+    def __init__(self, folder: Path, profile: str, program: str) -> None:
         self.folder, self.profile = folder, profile
         ports = {f"{name.upper()}_PORT": str(free_port()) for name in (*PROFILES, "collector")}
         self.env = os.environ | ports
@@ -47,7 +46,7 @@ class Project:
         shutil.copy(ROOT / "scripts/secrets", folder / "scripts")
         subprocess.run([folder / "scripts/secrets"], env=self.env, check=True)
         name = f"test{uuid.uuid4().hex[:8]}"
-        self._compose = [*compose_command(), "-p", name, "--profile", profile]
+        self._compose = [program, "-p", name, "--profile", profile]
 
     def compose(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -88,9 +87,9 @@ class Project:
 
 
 @contextmanager
-def project(folder: Path, profile: str) -> Iterator[Project]:
+def project(folder: Path, profile: str, program: str = COMPOSE_1) -> Iterator[Project]:
     folder.mkdir()
-    made = Project(folder, profile)
+    made = Project(folder, profile, program)
     try:
         made.compose("up", "-d")
         eventually(made.all_healthy, within_s=120.0)
@@ -109,11 +108,18 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Tables:
 
 
 @pytest.mark.openfoam
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize(
+    ("program", "profile"),
+    [
+        *((COMPOSE_1, profile) for profile in PROFILES),
+        pytest.param(COMPOSE_2, "redis", marks=pytest.mark.compose2),
+    ],
+    ids=[*PROFILES, "redis-compose-v2"],
+)
 def test_examples_give_the_same_digits_in_containers(
-    profile: str, tmp_path: Path, bare: Tables
+    program: str, profile: str, tmp_path: Path, bare: Tables
 ) -> None:
-    with project(tmp_path / "compose", profile) as made:
+    with project(tmp_path / "compose", profile, program) as made:
         system = made.client(tmp_path)
         for example, expected in bare.items():
             assert submitted_table(system, EXAMPLES / example / "study.yaml") == expected
