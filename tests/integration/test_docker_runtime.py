@@ -221,10 +221,20 @@ def test_wall_time_ends_it(run: Run, ignores: bool) -> None:
     assert outcome.exit_code == -(signal.SIGKILL if ignores else signal.SIGTERM)
 
 
-def test_a_stop_ends_it(run: Run) -> None:
-    stop = Stop()
-    threading.Timer(1.0, stop.throw, ["cancelled"]).start()
-    outcome, _ = run("import time; time.sleep(600)", stop=stop)
+def test_what_it_prints_is_seen_at_once_and_a_stop_ends_it(
+    run: Run, runtime: DockerRuntime
+) -> None:
+    log, stop = runtime.folder / "work/log.probe", Stop()
+
+    def when_it_runs() -> None:
+        # its log grows while it runs, not when it has ended
+        eventually(lambda: (log.exists() and "ready" in log.read_text()) or None)
+        stop.throw("cancelled")
+
+    thread = threading.Thread(target=when_it_runs)
+    thread.start()
+    outcome, _ = run("import time; print('ready', flush=True); time.sleep(600)", stop=stop)
+    thread.join()
     assert outcome.ended_by == "stop"
 
 
@@ -237,14 +247,20 @@ def test_too_much_memory_is_told_from_other_ends(run: Run) -> None:
     assert killed.exit_code == -signal.SIGSEGV
 
 
-def test_a_container_that_somebody_kills_is_no_failure(
-    run: Run, runtime: DockerRuntime, engine: DockerClient
+ENDING = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit({})); "
+
+
+@pytest.mark.parametrize(
+    "program", ["", ENDING.format(0), ENDING.format(1)], ids=["killed", "ends well", "ends ill"]
+)
+def test_a_container_that_somebody_ends_is_no_failure_and_no_success(
+    run: Run, runtime: DockerRuntime, engine: DockerClient, program: str
 ) -> None:
     errors: list[BaseException] = []
 
     def running() -> None:
         try:
-            run("import time; time.sleep(600)")
+            run(f"{program}print('ready', flush=True); import time; time.sleep(600)")
         except QueueRunnerError as error:
             errors.append(error)
 
@@ -253,7 +269,9 @@ def test_a_container_that_somebody_kills_is_no_failure(
     (container,) = eventually(
         lambda: [each for each in steps(engine, runtime) if each.status == "running"] or None
     )
-    container.kill()
+    log = runtime.folder / "work/log.probe"
+    eventually(lambda: "ready" in log.read_text() or None)
+    container.stop()
     thread.join()
     assert isinstance(errors[0], EngineUnavailable)
     assert "from outside" in str(errors[0])
@@ -316,6 +334,7 @@ measure: {log: {y: 'y = (\\S+)'}}
 #: Long enough for what it is in to be killed.
 PATIENT = """\
 #!/bin/sh
+trap 'exit 0' TERM
 [ $1 = 1 ] && sleep 8
 echo y = $1
 """
@@ -383,8 +402,9 @@ def private_engine(folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.root
-def test_an_engine_that_is_killed_fails_no_job(
-    tmp_path: Path, zeromq_url: str, engine: DockerClient
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_an_engine_that_ends_fails_no_job(
+    how: signal.Signals, tmp_path: Path, zeromq_url: str, engine: DockerClient
 ) -> None:
     with private_engine(tmp_path / "engine") as script:
         env = {name: value for name, value in os.environ.items() if name != "DOCKER_HOST"}
@@ -410,7 +430,7 @@ def test_an_engine_that_is_killed_fails_no_job(
             with closing(DockerClient(host)) as other:
                 eventually(lambda: containers_of(other, known) or None)
             pid = int((tmp_path / "engine/.cache/engine/dockerd.pid").read_text())
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, how)
             eventually(lambda: "given back" in system.log("worker") or None)
             start()
             rows = submitted_table(system, study)

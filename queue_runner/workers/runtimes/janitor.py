@@ -32,11 +32,15 @@ class Janitor:
 def main(lock: str) -> None:
     """Wait for the end of standard input, then remove what belongs to `lock`."""
     sys.stdin.buffer.read()
+    from queue_runner.errors import QueueRunnerError
     from queue_runner.images.engine import open_engine
     from queue_runner.workers.runtimes.docker.leftovers import HOST, OWNER, remove
 
-    with open_engine() as client:
-        remove(client, {OWNER: lock, HOST: socket.gethostname()})
+    try:
+        with open_engine() as client:
+            remove(client, {OWNER: lock, HOST: socket.gethostname()})
+    except QueueRunnerError as error:
+        sys.exit(f"queue-runner: what this worker may have left is for the next one here: {error}")
 
 
 if __name__ == "__main__":

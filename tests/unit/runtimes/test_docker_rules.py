@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import requests
@@ -17,8 +19,10 @@ from queue_runner.workers.kinds.base import Step
 from queue_runner.workers.runtimes.base import Stop
 from queue_runner.workers.runtimes.docker.attempt import Attempt
 from queue_runner.workers.runtimes.docker.cpus import Cpus
-from queue_runner.workers.runtimes.docker.images import repository
+from queue_runner.workers.runtimes.docker.images import pin, repository
 from queue_runner.workers.runtimes.docker.refusals import refused
+from queue_runner.workers.runtimes.docker.runtime import _cpu_numbers
+from queue_runner.workers.runtimes.docker.site import ImageSite
 
 STEP = Step("solve", ("solve",), "log.solve")
 
@@ -49,6 +53,8 @@ def test_the_port_of_a_registry_is_no_tag(image: str, name: str) -> None:
         (400, 'exec: "solve": executable file not found in $PATH'),
         (500, 'OCI runtime create failed: exec: "solve": executable file not found in $PATH'),
         (500, "OCI runtime create failed: exec format error"),
+        (500, 'OCI runtime create failed: exec: "solve": permission denied: unknown'),
+        (500, "OCI runtime create failed: exec /sbin/docker-init: argument list too long"),
         (409, "conflict"),
     ],
 )
@@ -58,7 +64,16 @@ def test_what_is_the_jobs_fault_fails_it(status: int, said: str) -> None:
     assert str(error) == f"the Docker engine does not start 'solve': {said}"
 
 
-@pytest.mark.parametrize("said", ["no space left on device", "context deadline exceeded"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "no space left on device",
+        "context deadline exceeded",
+        "mkdir /var/lib/docker/overlay2/1/merged: permission denied",
+        'OCI runtime create failed: exec: "/sbin/docker-init": stat /sbin/docker-init: no such file or directory',
+        "open /run/containerd/shim.sock: no such file or directory",
+    ],
+)
 def test_the_engines_own_trouble_gives_the_job_back(said: str) -> None:
     assert isinstance(refused(answer(500, said), STEP, "does not start"), EngineUnavailable)
 
@@ -124,3 +139,71 @@ def test_the_cpus_of_a_killed_worker_are_free(tmp_path: Path) -> None:
     assert done.stdout == "(0,)\n"
     with Cpus([0], tmp_path).taken(1) as mine:
         assert mine == (0,)
+
+
+class Gone:
+    """A client whose engine went away."""
+
+    @property
+    def containers(self) -> Any:
+        raise requests.exceptions.ConnectionError("Connection aborted.")
+
+
+def test_an_engine_that_goes_while_an_image_is_asked_is_no_fault_of_the_job() -> None:
+    image = SimpleNamespace(id="sha256:0", attrs={"Config": {"Env": []}})
+    site = ImageSite(cast("Any", Gone()), cast("Any", image), {})
+    for ask in (
+        lambda: site.which("solve"),
+        lambda: site.newest("/opt/*"),
+        lambda: site.is_file("/x"),
+    ):
+        with pytest.raises(EngineUnavailable):
+            ask()
+
+
+ID, OURS, THEIRS = (f"sha256:{letter * 64}" for letter in "abc")
+
+
+@pytest.mark.parametrize(
+    ("asked", "known", "digest"),
+    [
+        ("mpi:1", [], ID),
+        ("here:5000/mpi:1", [f"there/mpi@{THEIRS}", f"here:5000/mpi@{OURS}"], OURS),
+        # another repository's digest would not be found by this one's name
+        ("mpi:1", [f"there/mpi@{THEIRS}"], ID),
+        ("docker.io/library/debian:12", [f"debian@{OURS}"], OURS),
+        ("docker.io/team/mpi", [f"team/mpi@{OURS}"], OURS),
+    ],
+)
+def test_a_tag_is_pinned_to_the_digest_of_its_own_repository(
+    asked: str, known: list[str], digest: str
+) -> None:
+    image = SimpleNamespace(id=ID, attrs={"RepoDigests": known})
+    client = SimpleNamespace(images=SimpleNamespace(get={asked: image}.__getitem__))
+    assert pin(cast("Any", client), asked) == f"{asked}@{digest}"
+
+
+@pytest.mark.parametrize(
+    ("url", "local"),
+    [("http+docker://localhost", True), ("http+docker://ssh", False), ("http://node:2375", False)],
+)
+def test_cpus_are_this_machines_only_where_the_engine_is_here(url: str, local: bool) -> None:
+    api = SimpleNamespace(base_url=url)
+    client = SimpleNamespace(api=api, info=lambda: {"NCPU": 512})
+    assert (len(_cpu_numbers(cast("Any", client))) == 512) is not local
+
+
+def test_a_janitor_without_an_engine_says_so_in_one_line(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "queue_runner.workers.runtimes.janitor",
+        str(tmp_path / "lock"),
+    ]
+    env = os.environ | {"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+    done = subprocess.run(command, env=env, input="", capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "queue-runner: what this worker may have left is for the next one"
+    )
+    assert len(done.stderr.splitlines()) == 1

@@ -26,6 +26,8 @@ from queue_runner.workers.runtimes.docker.stream import Attached
 _TERM_GRACE_S = 1
 #: Seconds for the last of a log to arrive after the container's end.
 _LOG_S = 10.0
+#: Seconds by which the engine may note a signal later than the end that it brought.
+_EVENT_S = 0.05
 _KILLED = 128
 
 
@@ -122,9 +124,10 @@ class Attempt:
         cpu_s, max_rss_bytes = 0.0, 0
         if ended_by is None and state.get("OOMKilled") and code != 0:
             ended_by = "out-of-memory"
-        elif ended_by is None and code > _KILLED and self._was_killed():
+        elif ended_by is None and self._was_signalled():
+            # programs may take the signal for a wish to end, and end well: that is no result either
             raise EngineUnavailable(
-                f"the container of {self._step.name} was ended from outside (signal {code - _KILLED}):"
+                f"the container of {self._step.name} was ended from outside (exit code {code}):"
                 " by somebody, or by an engine that was shut down"
             )
         elif ended_by is None and self._step.request is not None and len(self._answer) > 4:
@@ -134,13 +137,13 @@ class Attempt:
             code = _KILLED - code
         return Outcome(code, wall_s, cpu_s, max_rss_bytes, ended_by)
 
-    def _was_killed(self) -> bool:
-        """Whether the engine was asked to send it a signal; that is no fault of the job."""
+    def _was_signalled(self) -> bool:
+        """Whether the engine was asked to send it a signal; that is no doing of the job."""
         state = self._container.attrs["State"]
         client = self._container.client
         events = client.api.events(
-            since=_second(state["StartedAt"]) - 1,
-            until=_second(state["FinishedAt"]) + 1,
+            since=f"{_seconds(state['StartedAt']) - 1:.6f}",
+            until=f"{_seconds(state['FinishedAt']) + _EVENT_S:.6f}",
             filters={"container": self._container.id, "event": "kill"},
             decode=True,
         )
@@ -150,6 +153,6 @@ class Attempt:
             events.close()
 
 
-def _second(timestamp: str) -> int:
-    """Whole seconds since 1970, by the engine's own clock, of a time in its form."""
-    return int(datetime.fromisoformat(timestamp).timestamp())
+def _seconds(timestamp: str) -> float:
+    """Since 1970, by the engine's own clock, of a time in its form."""
+    return datetime.fromisoformat(timestamp).timestamp()

@@ -34,7 +34,7 @@ def pin(client: DockerClient, image: str) -> str:
         raise FixThis(f"{image}: {_not_here(image)}") from error
     except DockerException as error:
         raise FixThis(f"{image}: {error}") from error
-    return f"{image}@{_digests(found)[0]}"
+    return f"{image}@{_digests(found, repository(image))[0]}"
 
 
 def resolve(client: DockerClient, job: Job, default: str | None) -> Image:
@@ -63,7 +63,7 @@ def _pinned(client: DockerClient, tag: str, digest: str) -> Image:
             found = client.images.get(reference)
         except ImageNotFound:
             continue
-        if digest in _digests(found):
+        if digest in _digests(found, repository(tag)):
             return found
     try:
         other = client.images.get(tag)
@@ -83,10 +83,15 @@ def repository(image: str) -> str:
     return f"{path}{slash}{last.partition(':')[0]}"
 
 
-def _digests(image: Image) -> list[str]:
-    """As registries know it, then its own id."""
-    known = (each.partition("@")[2] for each in image.attrs.get("RepoDigests") or [])
-    return [*(each for each in known if each), str(image.id)]
+def _digests(image: Image, name: str) -> list[str]:
+    """As the registry of this repository knows it, then its own id."""
+    known = (each.partition("@") for each in image.attrs.get("RepoDigests") or [])
+    return [*(digest for at, _, digest in known if _short(at) == _short(name)), str(image.id)]
+
+
+def _short(name: str) -> str:
+    """As engines list the repositories of Docker Hub."""
+    return name.removeprefix("docker.io/").removeprefix("library/")
 
 
 def _not_here(image: str) -> str:

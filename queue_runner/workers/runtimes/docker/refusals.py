@@ -12,14 +12,7 @@ if TYPE_CHECKING:
     from docker.errors import APIError
 
 #: Of the container runtime, about the program; the engine answers them as 400 or, before version 23, 500.
-_OF_THE_PROGRAM = (
-    "executable file not found",
-    "exec format error",
-    "no such file or directory",
-    "permission denied",
-    "is a directory",
-    "argument list too long",
-)
+_OF_THE_PROGRAM = ("exec format error", "argument list too long")
 
 
 def refused(error: APIError, step: Step, what: str) -> JobError | EngineUnavailable:
@@ -31,6 +24,7 @@ def refused(error: APIError, step: Step, what: str) -> JobError | EngineUnavaila
     said = str(error.explanation)
     text = f"the Docker engine {what} {step.argv[0]!r}: {said}"
     own_trouble = (error.status_code or 500) >= 500
-    if own_trouble and not any(each in said for each in _OF_THE_PROGRAM):
+    named = f'exec: "{step.argv[0]}"'
+    if own_trouble and not any(each in said for each in (named, *_OF_THE_PROGRAM)):
         return EngineUnavailable(text)
     return JobError(Reason.PREPARE, text, step=step.name)

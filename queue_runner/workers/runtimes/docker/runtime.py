@@ -164,7 +164,8 @@ class DockerRuntime(Runtime):
 
 def _cpu_numbers(client: DockerClient) -> Sequence[int]:
     """The CPUs that containers may be given: those of this process, or of an engine on another machine."""
-    if client.api.base_url.startswith("http+docker://"):
+    # the SDK's name for a Unix socket; http+docker://ssh is another machine
+    if client.api.base_url == "http+docker://localhost":
         return sorted(os.sched_getaffinity(0))
     with engine_errors():
         return range(int(client.info()["NCPU"]))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from queue_runner.images.engine import engine_errors
 from queue_runner.workers.runtimes.docker.settings import bare
 from queue_runner.workers.site import Site
 
@@ -67,6 +68,10 @@ class ImageSite(Site):
         return max(self.ask(["sh", "-c", script, "sh", pattern]).split("\n"), default="") or None
 
     def ask(self, argv: Sequence[str]) -> str:
+        with engine_errors():
+            return self._asked(argv)
+
+    def _asked(self, argv: Sequence[str]) -> str:
         from docker.errors import APIError
 
         container = self._client.containers.create(
@@ -77,6 +82,8 @@ class ImageSite(Site):
             code = int(container.wait(timeout=_ANSWER_S)["StatusCode"])
             output: bytes = container.logs()
         except APIError as error:
+            if (error.status_code or 500) >= 500:
+                raise
             raise OSError(
                 f"{argv[0]} cannot be run in {self._image.id}: {error.explanation}"
             ) from error
