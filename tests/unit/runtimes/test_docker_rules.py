@@ -70,7 +70,7 @@ def test_what_is_the_jobs_fault_fails_it(status: int, said: str) -> None:
         "no space left on device",
         "context deadline exceeded",
         "mkdir /var/lib/docker/overlay2/1/merged: permission denied",
-        'OCI runtime create failed: exec: "/sbin/docker-init": stat /sbin/docker-init: no such file or directory',
+        'OCI runtime create failed: exec: "/sbin/docker-init": no such file or directory',
         "open /run/containerd/shim.sock: no such file or directory",
     ],
 )
