@@ -80,6 +80,7 @@ class Job:
     keep: globs, relative to the work folder, of files to keep as artifacts.
     image: what its containers are made of, `name:tag@sha256:...`; None for the worker's own choice.
     container: `network`, `shm` (bytes) and `cpuset`, where they are not the default.
+    worker: the name of the only worker that is to run it, or None for any.
     """
 
     id: str
@@ -97,6 +98,7 @@ class Job:
     priority: int = 0
     image: str | None = None
     container: Mapping[str, Any] = field(default_factory=dict)
+    worker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

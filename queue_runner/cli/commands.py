@@ -15,4 +15,5 @@ from queue_runner.cli import (  # noqa: F401 - imported for the commands they re
     store,
     studies,
     submit,
+    verify,
 )

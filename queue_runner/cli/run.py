@@ -73,7 +73,7 @@ def run(
     if runtime is RuntimeName.AUTO:
         name = choose_runtime(study, lambda text: None if quiet else typer.echo(text, err=True))
     settings = RunSettings(folder, cores, size_bytes(memory), keep_folders.value, name)
-    with _interruptible() as interrupted, local_run(study, settings) as local:
+    with interruptible() as interrupted, local_run(study, settings) as local:
         if not quiet:
             _say_what_is_there(study.name, local.handle, local.run)
         with progress_bar(study.name, quiet=quiet) as bar:
@@ -116,7 +116,7 @@ def _say_what_is_there(name: str, handle: StudyHandle, run: RunFolder) -> None:
 
 
 @contextmanager
-def _interruptible() -> Iterator[threading.Event]:
+def interruptible() -> Iterator[threading.Event]:
     """Turn Ctrl-C and SIGTERM into an event; a second one ends the program as usual."""
     interrupted = threading.Event()
 

@@ -7,7 +7,7 @@ same template from the store.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,11 +72,12 @@ def differences(before: Result, now: Result) -> Iterator[Difference]:
     """What is not the same, but for how long it took."""
     if before.state is not now.state:
         yield Difference("state", before.state.value, now.state.value)
-    yield from _unequal(dict(before.metrics), dict(now.metrics))
-    yield from _unequal(_files(before), _files(now))
+    yield from unequal(dict(before.metrics), dict(now.metrics))
+    yield from unequal(_files(before), _files(now))
 
 
-def _unequal(before: dict[str, object], now: dict[str, object]) -> Iterator[Difference]:
+def unequal(before: Mapping[str, object], now: Mapping[str, object]) -> Iterator[Difference]:
+    """What is not the same in two maps, but for those that say how long something took."""
     for name in [*before, *(name for name in now if name not in before)]:
         if name in _TIMES or name.startswith("time_"):
             continue

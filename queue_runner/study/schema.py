@@ -238,6 +238,7 @@ class StudyModel(Strict):
     keep: list[Within] = []
     queue: str = Field(default="default", pattern=_QUEUE)
     priority: int = Field(default=0, ge=0, le=MAX_PRIORITY)
+    worker: str | None = Field(default=None, min_length=1, max_length=200)
     image: str | None = Field(default=None, pattern=_IMAGE)
     container: ContainerModel = ContainerModel()
 

@@ -129,8 +129,26 @@ class Study:
 
     def with_image(self, image: str) -> Self:
         """The same study in another image."""
-        document = {**self._document, "image": image}
-        return self.from_document(document, self._place, self._locate)
+        return self._with(image=image)
+
+    def repeated(self, name: str, keep: Sequence[str], worker: str | None = None) -> Self:
+        """The same jobs as a study of another name, that keep these files, on one worker only."""
+        return self._with(study=name, keep=list(keep), worker=worker)
+
+    def _with(self, **fields: Any) -> Self:
+        document = {**self._document, **fields}
+        given = {key: value for key, value in document.items() if value is not None}
+        return self.from_document(given, self._place, self._locate)
+
+    @property
+    def keep(self) -> tuple[str, ...]:
+        """Globs of the files that its jobs keep."""
+        return self._keep
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Globs of the files that its jobs write, whether they are kept or not."""
+        return self._kind.outputs
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -272,6 +290,7 @@ class Study:
             priority=self._model.priority,
             image=self._model.image,
             container=self._container,
+            worker=self._model.worker,
         )
 
     def _resources(self, names: Mapping[str, Any]) -> Resources:

@@ -46,6 +46,8 @@ _WAIT_IDLE_S = 1.0
 _WAIT_BUSY_S = 0.1
 #: Seconds before a job that can never run here is offered again, to anyone.
 _NEVER_FITS_S = 30.0
+#: Seconds before a job that names another worker is offered again, to anyone.
+_MEANT_FOR_OTHERS_S = 1.0
 _REPORT_S = 10.0
 #: Seconds before a job whose bundle could not be fetched is offered again, to anyone.
 _STORE_AWAY_S = 10.0
@@ -214,6 +216,8 @@ class Worker:
             self._report(claim, State.CANCELLED)
         elif delivery.attempt > 1 + job.retry.retries + settings.crash_limit:
             self._report(claim, State.FAILED, _worker_lost(delivery.attempt))
+        elif job.worker not in (None, settings.name):
+            self._give_back([claim], delay_s=_MEANT_FOR_OTHERS_S)
         elif self._never_fits(claim):
             self._give_back([claim], delay_s=_NEVER_FITS_S)
         else:

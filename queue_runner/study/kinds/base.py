@@ -62,6 +62,8 @@ class StudyKind(ABC):
 
     #: Model of the kind's section; derive it from `queue_runner.study.schema.Strict`.
     Section: ClassVar[type[BaseModel]]
+    #: Globs of the files that a job writes, its logs aside.
+    outputs: ClassVar[tuple[str, ...]] = ("**",)
 
     def template(self, section: Any, place: Place) -> Template | None:
         """The folder to send with the jobs. Raises `ValueError`: (text) for one that is not there."""

@@ -55,6 +55,7 @@ class OpenFoamSection(Strict):
 
 class OpenFoamStudy(StudyKind):
     Section = OpenFoamSection
+    outputs = ("[0-9]*/**", "processor*/[0-9]*/**", "postProcessing/**")
 
     def template(self, section: OpenFoamSection, place: Place) -> Template | None:
         found = place.template(section.case, _RESULTS)
