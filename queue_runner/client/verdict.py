@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ from queue_runner.client.client import StudyHandle
 from queue_runner.client.comparing import Tolerance, compare
 from queue_runner.client.rerun import unequal
 from queue_runner.errors import FixThis
-from queue_runner.model import Artifact, Result, State
+from queue_runner.model import Artifact, Result, Scalar, State
 from queue_runner.store import Store
 
 #: Facts of two runs that may be the cause where their results differ; the rest differs anyway.
@@ -61,6 +62,9 @@ class Difference:
 class PointReport:
     """A point in all runs. files: how many there are of which `same` are the same in all runs, byte by
     byte; `within`: of the others, those whose differences are within the tolerance.
+
+    Of each run: `values` of every metric (None where it has none), `seconds` from start to end, and
+    `fingerprints`: SHA-256 over the names and contents of its files.
     """
 
     index: int
@@ -70,6 +74,9 @@ class PointReport:
     same: int
     within: int
     metrics: int
+    values: Mapping[str, tuple[Scalar, ...]]
+    seconds: tuple[float, ...]
+    fingerprints: tuple[str, ...]
     differences: tuple[Difference, ...]
     causes: tuple[str, ...]
 
@@ -152,6 +159,11 @@ def _compare_point(
         same=len(names - unlike),
         within=len(unlike - beyond),
         metrics=sum(not _ignored(name, settings) for name in metrics),
+        values={
+            name: tuple(each.metrics.get(name) for each in results) for name in sorted(metrics)
+        },
+        seconds=tuple(round(each.finished_at - each.started_at, 6) for each in results),
+        fingerprints=tuple(_fingerprint(_compared(each, settings)) for each in results),
         differences=tuple(differences),
         causes=tuple(_causes(results)) if differences else (),
     )
@@ -188,6 +200,11 @@ def _compared(result: Result, settings: VerifySettings) -> dict[str, Artifact]:
         if not any(fnmatchcase(each.name, log) for log in _LOGS)
         and not _ignored(each.name, settings)
     }
+
+
+def _fingerprint(files: Mapping[str, Artifact]) -> str:
+    lines = sorted(f"{each.sha256}  {name}\n" for name, each in files.items())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _files(

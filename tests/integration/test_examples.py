@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +59,26 @@ def test_mpi_kernels(tmp_path: Path) -> None:
         assert one == pytest.approx(two, rel=1e-6)
         assert one < 1e-2
     assert by_point[2, 64]["allreduce"] == 3
+
+
+@pytest.mark.containers
+@pytest.mark.openfoam
+def test_immutable(tmp_path: Path) -> None:
+    system = System(tmp_path)
+    # what it runs in is what the machine has
+    del system.env["QUEUE_RUNNER_RUNTIME"]
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "immutable/repeat.py", "--runs", "2"],
+        cwd=tmp_path, env=system.env, capture_output=True, text=True, timeout=250, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = tmp_path / "verified/immutable"
+    assert (made / "plot.png").read_bytes().startswith(b"\x89PNG")
+    with (made / "table.csv").open() as lines:
+        table = list(csv.DictReader(lines))
+    assert {row["place"] for row in table} == {"here, runtime process", "here, runtime docker"}
+    sums = {(row["parts"], row["sum_of_mean_p"], row["fingerprint"]) for row in table}
+    # one result for each way to cut it, wherever it ran, and another one for each
+    assert len(sums) == len({row["parts"] for row in table}) == 3
+    one, *others = (float(value) for _, value, _ in sorted(sums))
+    assert all(abs(other / one - 1) < 1e-5 for other in others)

@@ -45,6 +45,16 @@ def test_jobs_that_do_the_same_are_the_same(tmp_path: Path) -> None:
     assert not before & after
 
 
+def test_in_the_studys_own_folder_its_results_stay_out_of_the_jobs(tmp_path: Path) -> None:
+    system = System(tmp_path)
+    study = study_folder(system, STEADY, job__sh=WRITES)
+    system.folder = study.parent
+    system.ok("verify", "study.yaml", "--runs", "2")
+    first = report(system)["compared"]
+    system.ok("verify", "study.yaml", "--runs", "2")
+    assert report(system)["compared"] == first
+
+
 #: Each run of point 2 writes other numbers than the one before.
 COUNTS = """\
 #!/bin/sh

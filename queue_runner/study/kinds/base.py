@@ -29,6 +29,10 @@ class Template:
     exclude: tuple[str, ...] = ()
 
 
+#: Where `run`, `verify` and `rerun` put what they make, unless they are told otherwise.
+_OURS = tuple(each for name in ("runs", "verified", "again") for each in (name, f"{name}/*"))
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a study's relative paths start; `confined`: they may not lead out of `folder`."""
@@ -54,7 +58,7 @@ class Place:
         if not folder.is_dir():
             raise ValueError(f"there is no folder {path!r} in {self.folder}")
         at_home = folder == self.folder.resolve()
-        return Template(folder, (*exclude, *(("runs", "runs/*", *self.own) if at_home else ())))
+        return Template(folder, (*exclude, *((*_OURS, *self.own) if at_home else ())))
 
 
 class StudyKind(ABC):

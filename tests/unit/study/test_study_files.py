@@ -190,7 +190,9 @@ def test_the_study_file_and_its_runs_are_not_part_of_the_template(tmp_path: Path
     path.write_text(GOOD.replace("run:", "files: .\n  run:"))
     template = load_study(path).template()
     assert template is not None
-    assert set(template.exclude) == {"runs", "runs/*", "study.yaml"}
+    assert set(template.exclude) == {
+        *("runs", "runs/*", "verified", "verified/*", "again", "again/*", "study.yaml")
+    }
 
 
 def test_the_schema_names_every_kind() -> None:
