@@ -40,6 +40,7 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "containers": _no_engine,
     "openfoam": _no_openfoam,
     "s3": _no_s3,
+    "hpcc": lambda: None if shutil.which("hpcc") else "no hpcc on PATH",
     "compose2": _no_compose2,
     "root": lambda: None if os.geteuid() == 0 else "only root can mount and become somebody else",
 }

@@ -82,3 +82,22 @@ def test_immutable(tmp_path: Path) -> None:
     assert len(sums) == len({row["parts"] for row in table}) == 3
     one, *others = (float(value) for _, value, _ in sorted(sums))
     assert all(abs(other / one - 1) < 1e-5 for other in others)
+
+
+@pytest.mark.containers
+@pytest.mark.hpcc
+@pytest.mark.timeout(600)
+def test_container_cost(tmp_path: Path) -> None:
+    system = System(tmp_path)
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "container-cost/measure.py", "--rounds", "2"],
+        cwd=tmp_path, env=system.env, capture_output=True, text=True, timeout=500, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "cost/plot.png").read_bytes().startswith(b"\x89PNG")
+    with (tmp_path / "cost/table.csv").open() as lines:
+        table = list(csv.DictReader(lines))
+    metrics = {row["metric"] for row in table}
+    assert {"latency_us", "triad_MBps", "HPL_Tflops", "StarSTREAM_Triad"} <= metrics
+    assert {row["place"] for row in table} == {"bare, no CMA", "container", "noise"}
+    assert all(float(row["bare"]) > 0 and float(row["container"]) > 0 for row in table)
