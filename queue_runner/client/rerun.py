@@ -20,7 +20,6 @@ from queue_runner.workers.bundles import Bundles
 from queue_runner.workers.daemon import RUNTIMES
 from queue_runner.workers.runtimes.base import Runtime, Stop
 
-#: Metrics that no two runs share.
 _TIMES = ("execution_time", "clock_time")
 
 
@@ -76,10 +75,15 @@ def differences(before: Result, now: Result) -> Iterator[Difference]:
     yield from unequal(_files(before), _files(now))
 
 
+def is_time(name: str) -> bool:
+    """Whether a metric says how long something took, which no two runs share."""
+    return name in _TIMES or name.startswith("time_")
+
+
 def unequal(before: Mapping[str, object], now: Mapping[str, object]) -> Iterator[Difference]:
     """What is not the same in two maps, but for those that say how long something took."""
     for name in [*before, *(name for name in now if name not in before)]:
-        if name in _TIMES or name.startswith("time_"):
+        if is_time(name):
             continue
         # repr tells -0.0 from 0.0, and takes NaN for NaN
         if repr(before.get(name)) != repr(now.get(name)):

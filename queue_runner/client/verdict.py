@@ -12,7 +12,7 @@ from typing import Any
 
 from queue_runner.client.client import StudyHandle
 from queue_runner.client.comparing import Tolerance, compare
-from queue_runner.client.rerun import unequal
+from queue_runner.client.rerun import is_time, unequal
 from queue_runner.errors import FixThis
 from queue_runner.model import Artifact, Result, Scalar, State
 from queue_runner.store import Store
@@ -158,7 +158,7 @@ def _compare_point(
         files=len(names),
         same=len(names - unlike),
         within=len(unlike - beyond),
-        metrics=sum(not _ignored(name, settings) for name in metrics),
+        metrics=sum(not is_time(name) and not _ignored(name, settings) for name in metrics),
         values={
             name: tuple(each.metrics.get(name) for each in results) for name in sorted(metrics)
         },

@@ -14,6 +14,7 @@ import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _POLL_S = 0.5
 #: A worker that was not heard of for so long has ended, or cannot be reached.
 _SILENT_S = 30.0
+_TOKEN = "token"
 #: Called with the number of the run, from 1, and how far it is.
 Progress = Callable[[int, StudyStatus], None]
 
@@ -46,24 +48,24 @@ def verify_here(
     The same call goes on where it was interrupted; once it has come to its report, it begins anew.
     """
     interrupted = interrupted or threading.Event()
-    with _Kept(settings.folder) as kept:
-        runs = RunsFolder(settings.folder)
-        handles, places = [], []
-        try:
-            for number, again in enumerate(_repeated(study, settings, kept.token), 1):
-                runtime = settings.runtimes[(number - 1) % len(settings.runtimes)]
-                run = RunSettings(settings.folder, settings.cores, None, "none", runtime)
-                with local_run(again, run) as local:
-                    status = local.follow(lambda now, n=number: progress(n, now), interrupted)  # type: ignore[misc]
-                    study_id = local.handle.id
-                if not status.done:
-                    return None
-                handles.append(StudyHandle(Client.over(runs, None, runs.store_url), study_id))
-                places.append(f"here, runtime {runtime}")
-            report = judge(study.name, settings, handles, places)
-        finally:
-            runs.close()
-        kept.finish()
+    token = _begin(settings.folder)
+    runs = RunsFolder(settings.folder)
+    handles, places = [], []
+    try:
+        for number, again in enumerate(_repeated(study, settings, token), 1):
+            runtime = settings.runtimes[(number - 1) % len(settings.runtimes)]
+            run = RunSettings(settings.folder, settings.cores, None, "none", runtime)
+            with local_run(again, run) as local:
+                status = local.follow(partial(progress, number), interrupted)
+                study_id = local.handle.id
+            if not status.done:
+                return None
+            handles.append(StudyHandle(Client.over(runs, None, runs.store_url), study_id))
+            places.append(f"here, runtime {runtime}")
+        report = judge(study.name, settings, handles, places)
+    finally:
+        runs.close()
+    _finish(settings.folder)
     return report
 
 
@@ -85,16 +87,14 @@ def verify_elsewhere(
     workers: Sequence[str | None] = [None] * settings.runs
     if across is not None:
         workers = _chosen(client.workers(), study, settings.runs, across)
-    with _Kept(settings.folder) as kept:
-        handles = [
-            client.submit(again) for again in _repeated(study, settings, kept.token, workers)
-        ]
-        for number, handle in enumerate(handles, 1):
-            if not _followed(client, handle, number, workers, progress, interrupted):
-                return None
-        places = [f"on {name}" if name else "on any worker" for name in workers]
-        report = judge(study.name, settings, handles, places)
-        kept.finish()
+    token = _begin(settings.folder)
+    handles = [client.submit(again) for again in _repeated(study, settings, token, workers)]
+    for number, handle in enumerate(handles, 1):
+        if not _followed(client, handle, number, workers, progress, interrupted):
+            return None
+    places = [f"on {name}" if name else "on any worker" for name in workers]
+    report = judge(study.name, settings, handles, places)
+    _finish(settings.folder)
     return report
 
 
@@ -166,27 +166,21 @@ def _check_worker(client: Client, name: str | None) -> None:
         )
 
 
-class _Kept:
-    """The folder of one verification. Its token names the runs until there is a report."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._file = folder, folder / "token"
-
-    def __enter__(self) -> _Kept:
-        try:
-            if not self._file.exists():
-                # what an earlier one has left that came to its end
-                for old in self._folder.glob("*-verify-*"):
+def _begin(folder: Path) -> str:
+    """The token in the names of the runs: that of a verification that was interrupted, else a new one."""
+    file = folder / _TOKEN
+    try:
+        if not file.exists():
+            # what an earlier one has left that came to its end
+            for old in (*folder.glob("*-verify-*"), folder / "store"):
+                if old.exists():
                     shutil.rmtree(old)
-                self._folder.mkdir(parents=True, exist_ok=True)
-                self._file.write_text(secrets.token_hex(3))
-            self.token = self._file.read_text().strip()
-        except OSError as error:
-            raise FixThis(f"{self._folder}: {error.strerror}; choose another --to") from error
-        return self
+            folder.mkdir(parents=True, exist_ok=True)
+            file.write_text(secrets.token_hex(3))
+        return file.read_text().strip()
+    except OSError as error:
+        raise FixThis(f"{folder}: {error.strerror}; choose another --to") from error
 
-    def finish(self) -> None:
-        self._file.unlink()
 
-    def __exit__(self, *error: object) -> None:
-        return
+def _finish(folder: Path) -> None:
+    (folder / _TOKEN).unlink()

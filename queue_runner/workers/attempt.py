@@ -176,6 +176,7 @@ def _run_steps(
                 step,
                 job,
                 folder,
+                worker=place.worker,
                 attempt=attempt,
                 limits=job.resources,
                 wall_time_s=None if end is None else max(0.0, end - time.monotonic()),

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -87,11 +87,15 @@ class Project:
 
 
 @contextmanager
-def project(folder: Path, profile: str, program: str = COMPOSE_1) -> Iterator[Project]:
+def project(
+    folder: Path, profile: str, program: str = COMPOSE_1, layers: Sequence[Sequence[str]] = ((),)
+) -> Iterator[Project]:
+    """layers: services to bring up together, one layer after the other; all of them by default."""
     folder.mkdir()
     made = Project(folder, profile, program)
     try:
-        made.compose("up", "-d")
+        for services in layers:
+            made.compose("up", "-d", *services)
         eventually(made.all_healthy, within_s=120.0)
         yield made
     except AssertionError:
@@ -125,8 +129,11 @@ def test_examples_give_the_same_digits_in_containers(
             assert submitted_table(system, EXAMPLES / example / "study.yaml") == expected
 
 
-def test_a_backup_is_a_whole_database(tmp_path: Path) -> None:
-    with project(tmp_path / "compose", "zeromq") as made:
+LAYERS = [["choose-zeromq", "zeromq"], ["collector"], ["worker-openfoam", "worker-mpi"], ["backup"]]
+
+
+def test_one_layer_at_a_time_and_a_backup_is_a_whole_database(tmp_path: Path) -> None:
+    with project(tmp_path / "compose", "zeromq", layers=LAYERS) as made:
         arguments = ["backup", "--to", "/backups", "--keep", "1"]
         made.compose("exec", "-T", "backup", "queue-runner", *arguments)
         copies = made.compose("exec", "-T", "backup", "sh", "-c", "ls /backups").split()

@@ -91,6 +91,7 @@ def run(runtime: DockerRuntime) -> Run:
             step,
             job or a_job(),
             folder,
+            worker="node7",
             attempt=3,
             limits=limits,
             wall_time_s=wall_time_s,
@@ -193,6 +194,7 @@ def test_containers_carry_the_names_of_what_they_do(
     assert container.labels["queue-runner.study"] == "study"
     assert container.labels["queue-runner.job"] == "study.0000007"
     assert container.labels["queue-runner.attempt"] == "3"
+    assert container.labels["queue-runner.worker"] == "node7"
     stop.throw("enough")
     running.join()
     assert ours(engine, runtime) == []

@@ -89,6 +89,7 @@ class Runtime(ABC):
         job: Job,
         folder: Path,
         *,
+        worker: str,
         attempt: int,
         limits: Resources,
         wall_time_s: float | None,
@@ -96,7 +97,8 @@ class Runtime(ABC):
     ) -> Outcome:
         """Run one step to its end, however it ends; nothing it started is left when this returns.
 
-        attempt: which one of the job this is, from 1; for those who look at what is running.
+        worker: the name of the worker; attempt: which one of the job this is, from 1: for those who look
+        at what is running.
         wall_time_s: what is left of the job's wall time, or None for no limit. On its passing, or when
         `stop` is thrown, the step gets SIGTERM, then SIGKILL after a grace period.
         Raises `JobError(Reason.MISSING_PROGRAM, ...)` when the program cannot be started.

@@ -64,6 +64,7 @@ class ProcessRuntime(Runtime):
         job: Job,
         folder: Path,
         *,
+        worker: str,
         attempt: int,
         limits: Resources,
         wall_time_s: float | None,

@@ -75,6 +75,7 @@ class DockerRuntime(Runtime):
         job: Job,
         folder: Path,
         *,
+        worker: str,
         attempt: int,
         limits: Resources,
         wall_time_s: float | None,
@@ -86,8 +87,9 @@ class DockerRuntime(Runtime):
         (folder / step.log).touch()
         _hand_over(folder)
         own = self._cpus.taken(limits.cores) if job.container.get("cpuset") else nullcontext()
+        names = _names(job, worker, attempt, step)
         with own as cpus, engine_errors():
-            container = self._create(image, step, job, attempt, folder, limits, cpus)
+            container = self._create(image, step, job, names, folder, limits, cpus)
             try:
                 return Attempt(container, step, folder).run(wall_time_s, stop)
             finally:
@@ -127,7 +129,7 @@ class DockerRuntime(Runtime):
         image: Image,
         step: Step,
         job: Job,
-        attempt: int,
+        names: dict[str, str],
         folder: Path,
         limits: Resources,
         cpus: tuple[int, ...] | None,
@@ -141,7 +143,7 @@ class DockerRuntime(Runtime):
                 list(argv[1:]),
                 entrypoint=[argv[0]],
                 environment=variables(job, folder, limits, step.env),
-                labels={**self._labels, **_names(job, attempt, step)},
+                labels={**self._labels, **names},
                 stdin_open=step.request is not None,
                 **container_settings(job, folder, limits, cpus),
             )
@@ -180,11 +182,12 @@ def _argv(step: Step) -> tuple[str, ...]:
     return step.argv if step.request is None else ("python3", *step.argv[1:])
 
 
-def _names(job: Job, attempt: int, step: Step) -> dict[str, str]:
+def _names(job: Job, worker: str, attempt: int, step: Step) -> dict[str, str]:
     return {
         "queue-runner.study": job.study,
         "queue-runner.job": job.id,
         "queue-runner.attempt": str(attempt),
+        "queue-runner.worker": worker,
         "queue-runner.step": step.name,
     }
 
