@@ -90,8 +90,9 @@ def rerun(
         Path, typer.Option("--to", metavar="DIR", help="Where its work folder stays.")
     ] = Path("again"),
     runtime: Annotated[
-        str, typer.Option("--runtime", help="Where its processes live.")
-    ] = "process",
+        str | None,
+        typer.Option("--runtime", help="Where its processes live; default: as it was run."),
+    ] = None,
     folder: Folder = _RUNS,
     collector: CollectorUrl = None,
     token_file: TokenFile = None,
@@ -109,7 +110,8 @@ def rerun(
 
     with open_client(folder, collector=collector, token_file=token_file, store=store) as client:
         before = client.result(job)
-        now = run_again(client, before, to, runtime, Stop())
+        name = runtime or before.provenance.get("runtime", "process")
+        now = run_again(client, before, to, name, Stop())
     unequal = list(differences(before, now))
     if as_json:
         found = [{"name": d.name, "before": d.before, "now": d.now} for d in unequal]

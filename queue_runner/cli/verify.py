@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,9 +17,9 @@ from queue_runner.cli.options import (
     Broker,
     CollectorUrl,
     Cores,
+    Folder,
     Json,
     StoreUrl,
-    StudyFile,
     TokenFile,
     print_json,
     read_token,
@@ -29,6 +30,7 @@ from queue_runner.errors import FixThis
 if TYPE_CHECKING:
     from queue_runner.client.client import Client
     from queue_runner.client.verdict import Difference, Report, VerifySettings
+    from queue_runner.store import Store
     from queue_runner.study import Study
     from queue_runner.tables import Row
 
@@ -43,7 +45,12 @@ class Across(StrEnum):
 
 @app.command(epilog="Example: queue-runner verify examples/cavity/study.yaml --runs 3")
 def verify(
-    study_file: StudyFile,
+    study_name: Annotated[
+        str,
+        typer.Argument(
+            metavar="STUDY", help="A study file, or a study that was run: its id or name."
+        ),
+    ],
     runs: Annotated[int, typer.Option("--runs", min=2, max=100, help="How many.")] = 3,
     across: Annotated[
         Across | None,
@@ -74,6 +81,7 @@ def verify(
         Path, typer.Option("--to", metavar="DIR", help="Where the runs and the report stay.")
     ] = Path("verified"),
     cores: Cores = None,
+    folder: Folder = Path("runs"),
     broker: Broker = None,
     collector: CollectorUrl = None,
     token_file: TokenFile = None,
@@ -85,35 +93,40 @@ def verify(
     On this machine, one run after the other; where a broker is named in any way, on its workers. Succeeds
     when all is the same, or within the tolerance. Interrupted, the same command goes on.
     """
+    from queue_runner.cli.source import open_client
+    from queue_runner.client.client import Client
     from queue_runner.client.comparing import Tolerance
     from queue_runner.client.config import load_config
     from queue_runner.client.verdict import VerifySettings
-    from queue_runner.study import load_study
 
-    study = load_study(study_file)
-    settings = VerifySettings(
-        folder=to / study.name,
-        runs=runs,
-        files=tuple(compare or ()),
-        ignored=tuple(ignore or ()),
-        tolerance=Tolerance(tolerance, absolute),
-        runtimes=_runtimes(study, runtime or [_usual_runtime()]),
-        cores=cores,
-    )
     elsewhere = across is not None or "broker" in load_config(broker=broker).given
-    if elsewhere:
-        if runtime:
-            raise typer.BadParameter(
-                "workers have a runtime of their own; this is for runs on this machine",
-                param_hint="--runtime",
-            )
-        from queue_runner.client.client import Client
-
-        token = read_token(token_file)
-        with Client(broker, collector=collector, token=token, store=store) as client:
-            report = _run(study, settings, client, across, quiet=as_json)
-    else:
-        report = _run(study, settings, None, None, quiet=as_json)
+    if elsewhere and runtime:
+        raise typer.BadParameter(
+            "workers have a runtime of their own; this is for runs on this machine",
+            param_hint="--runtime",
+        )
+    with ExitStack() as stack:
+        study, source = _find(
+            study_name,
+            lambda: stack.enter_context(
+                open_client(folder, collector=collector, token_file=token_file, store=store)
+            ),
+        )
+        settings = VerifySettings(
+            folder=to / study.name,
+            runs=runs,
+            files=tuple(compare or ()),
+            ignored=tuple(ignore or ()),
+            tolerance=Tolerance(tolerance, absolute),
+            runtimes=() if elsewhere else _runtimes(study, runtime or [_usual_runtime()]),
+            cores=cores,
+        )
+        client = None
+        if elsewhere:
+            token = read_token(token_file)
+            client = Client(broker, collector=collector, token=token, store=store)
+            stack.enter_context(client)
+        report = _run(study, settings, client, across, source, quiet=as_json)
     if report is None:
         typer.echo("interrupted; the same command goes on where it stopped", err=True)
         return EXIT_INTERRUPTED
@@ -123,6 +136,24 @@ def verify(
     else:
         _show(report, settings)
     return EXIT_OK if report.agree else EXIT_JOBS_FAILED
+
+
+def _find(name: str, known: Callable[[], Client]) -> tuple[Study, Store | None]:
+    """A study, and where its template is; None for one that a file describes, whose folder is at hand."""
+    from queue_runner.errors import NotFound
+    from queue_runner.study import Study, load_study
+
+    path = Path(name)
+    if path.is_file() or path.suffix in (".yaml", ".yml"):
+        return load_study(path), None
+    try:
+        client = known()
+        return Study.from_record(client.records.study(name)), client.store
+    except NotFound as error:
+        if path.exists():
+            # says which file to name
+            return load_study(path), None
+        raise NotFound(f"there is no file {name}, and {error}") from error
 
 
 def _usual_runtime() -> RuntimeName:
@@ -149,6 +180,7 @@ def _run(
     settings: VerifySettings,
     client: Client | None,
     across: Across | None,
+    source: Store | None,
     *,
     quiet: bool,
 ) -> Report | None:
@@ -166,9 +198,9 @@ def _run(
             bar.update(replace(status, total=total, succeeded=before + status.succeeded))
 
         if client is None:
-            return verify_here(study, settings, progress, interrupted)
+            return verify_here(study, settings, progress, interrupted, source)
         spread = None if across is None else across.value
-        return verify_elsewhere(client, study, settings, spread, progress, interrupted)
+        return verify_elsewhere(client, study, settings, spread, progress, interrupted, source)
 
 
 # -- what is shown -----------------------------------------------------------------------------------

@@ -25,7 +25,13 @@ from queue_runner.client.config import Config, load_config
 from queue_runner.client.fetch import Fetched, fetch_results
 from queue_runner.client.frames import to_frame
 from queue_runner.client.http import HttpRecords
-from queue_runner.client.submit import Progress, job_message, submit_jobs, to_inbox
+from queue_runner.client.submit import (
+    Progress,
+    job_message,
+    send_template,
+    submit_jobs,
+    to_inbox,
+)
 from queue_runner.errors import CollectorUnavailable, EngineUnavailable, FixThis, NotFound
 from queue_runner.model import (
     INBOX_QUEUE,
@@ -111,10 +117,7 @@ class Client:
         Raises `StudyError`, `BrokerUnavailable`, `BrokerRefused`, `CollectorUnavailable`.
         """
         study = pinned(study)
-        template = study.template()
-        bundle = None
-        if template is not None:
-            bundle = self.store.put_folder(template.folder, template.exclude)
+        bundle = send_template(study, self.store)
         record = study.record(bundle, time.time())
         start = self._submitted(record.id)
         if start < record.total:

@@ -21,6 +21,7 @@ from queue_runner.client.embedded import Embedded, embedded
 from queue_runner.client.folder import RunFolder, RunsFolder
 from queue_runner.client.plots import choose_axes, draw
 from queue_runner.client.runtimes import AUTO, choose_runtime
+from queue_runner.client.submit import send_template
 from queue_runner.errors import FixThis, MissingTool, NotFound, StudyError
 from queue_runner.model import StudyRecord, StudyStatus
 from queue_runner.tables import csv_lines, metric_column
@@ -107,11 +108,7 @@ def local_run(study: Study, settings: RunSettings) -> Iterator[LocalRun]:
 def _record(study: Study, store_url: str) -> StudyRecord:
     from queue_runner.store import open_store
 
-    template = study.template()
-    if template is None:
-        return study.record(None, time.time())
-    bundle = open_store(store_url).put_folder(template.folder, template.exclude)
-    return study.record(bundle, time.time())
+    return study.record(send_template(study, open_store(store_url)), time.time())
 
 
 def _worker(study: Study, settings: RunSettings, run: RunFolder, store_url: str) -> WorkerSettings:

@@ -9,15 +9,31 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from queue_runner.brokers.base import Broker, Message
 from queue_runner.model import INBOX_QUEUE, Job, JobsSubmitted, StudyRecord, job_queue
+from queue_runner.store import Store
 from queue_runner.wire import encode
+
+if TYPE_CHECKING:
+    from queue_runner.study import Study
 
 #: Jobs a message batch holds: enough to make round trips invisible, small enough to repeat.
 BATCH = 500
 
 Progress = Callable[[int, int], None]
+
+
+def send_template(study: Study, store: Store) -> str | None:
+    """Put what goes with the jobs into the store; returns its hash, None where there is nothing.
+
+    Raises `StudyError`, and what the store does.
+    """
+    if study.bundle is not None:
+        return study.bundle
+    template = study.template()
+    return None if template is None else store.put_folder(template.folder, template.exclude)
 
 
 def job_message(job: Job, *, attempt: int = 1, delay_s: float = 0.0) -> Message:

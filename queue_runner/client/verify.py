@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -24,6 +25,7 @@ from queue_runner.client.runs import RunSettings, local_run
 from queue_runner.client.verdict import Report, VerifySettings, judge
 from queue_runner.errors import FixThis
 from queue_runner.model import StudyStatus, WorkerStatus
+from queue_runner.store import Store, open_store
 
 if TYPE_CHECKING:
     from queue_runner.study import Study
@@ -42,14 +44,18 @@ def verify_here(
     settings: VerifySettings,
     progress: Progress = lambda number, status: None,
     interrupted: threading.Event | None = None,
+    source: Store | None = None,
 ) -> Report | None:
     """Run everything on this machine, one run after the other; None when interrupted.
 
-    The same call goes on where it was interrupted; once it has come to its report, it begins anew.
+    source: where the template is of a study that was submitted (`Study.from_record`). The same
+    call goes on where it was interrupted; once it has come to its report, it begins anew.
     """
     interrupted = interrupted or threading.Event()
     token = _begin(settings.folder)
     runs = RunsFolder(settings.folder)
+    if study.bundle is not None and source is not None:
+        _copy(study.bundle, source, open_store(runs.store_url))
     handles, places = [], []
     try:
         for number, again in enumerate(_repeated(study, settings, token), 1):
@@ -69,6 +75,13 @@ def verify_here(
     return report
 
 
+def _copy(sha256: str, source: Store, target: Store) -> None:
+    with tempfile.TemporaryFile() as content:
+        source.get(sha256, content)
+        content.seek(0)
+        target.put(content)
+
+
 def verify_elsewhere(
     client: Client,
     study: Study,
@@ -76,11 +89,12 @@ def verify_elsewhere(
     across: str | None = None,
     progress: Progress = lambda number, status: None,
     interrupted: threading.Event | None = None,
+    source: Store | None = None,
 ) -> Report | None:
     """Run everything on the client's workers; None when interrupted.
 
-    across: "workers" for each run on a worker of its own, "hosts" on a host of its own. Raises `FixThis`
-    where there are too few, or one of them ends.
+    source: as for `verify_here`. across: "workers" for each run on a worker of its own, "hosts" on a host
+    of its own. Raises `FixThis` where there are too few, or one of them ends.
     """
     interrupted = interrupted or threading.Event()
     study = pinned(study)
@@ -88,6 +102,8 @@ def verify_elsewhere(
     if across is not None:
         workers = _chosen(client.workers(), study, settings.runs, across)
     token = _begin(settings.folder)
+    if study.bundle is not None and source is not None:
+        _copy(study.bundle, source, client.store)
     handles = [client.submit(again) for again in _repeated(study, settings, token, workers)]
     for number, handle in enumerate(handles, 1):
         if not _followed(client, handle, number, workers, progress, interrupted):

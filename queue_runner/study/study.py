@@ -71,6 +71,13 @@ class Study:
         name = spec.get("study", "?")
         return cls.from_document(spec, Place(Path.cwd(), True), lambda path: f"study {name}: ")
 
+    @classmethod
+    def from_record(cls, record: StudyRecord) -> Self:
+        """The study as it was submitted; its template is the one that is in the store."""
+        study = cls.from_spec(record.spec)
+        study._bundle = record.bundle
+        return study
+
     def _set_up(self, document: Mapping[str, Any], place: Place, locate: Locator) -> None:
         problems = Problems(locate)
         document = _with_points(document, place, problems)
@@ -83,6 +90,7 @@ class Study:
         assert space is not None
         self._document, self._place, self._locate = document, place, locate
         self._space: Space = space
+        self._bundle: str | None = None
         self._compile(problems)
         problems.check()
 
@@ -138,7 +146,14 @@ class Study:
     def _with(self, **fields: Any) -> Self:
         document = {**self._document, **fields}
         given = {key: value for key, value in document.items() if value is not None}
-        return self.from_document(given, self._place, self._locate)
+        study = self.from_document(given, self._place, self._locate)
+        study._bundle = self._bundle
+        return study
+
+    @property
+    def bundle(self) -> str | None:
+        """The hash of a template that is in the store already; None where its folder is to be sent."""
+        return self._bundle
 
     @property
     def keep(self) -> tuple[str, ...]:

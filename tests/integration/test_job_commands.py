@@ -61,3 +61,18 @@ def test_a_parallel_case_tells_its_solver_and_mpi(tmp_path: Path) -> None:
     assert known["decomposition"].startswith("simple (2")
     assert known["mpi"].startswith("openmpi ")
     assert known["ranks"] == "2"
+
+
+@pytest.mark.containers
+def test_a_job_of_an_image_runs_again_in_it(tmp_path: Path) -> None:
+    system = System(tmp_path)
+    text = STUDY.replace("[1, 2, 3]", "[1]") + "image: queue-runner/base:latest\n"
+    study = study_folder(system, text, job__sh='#!/bin/sh\necho "y = $1"; id -u >out.txt\n')
+    system.ok("run", str(study), "--runtime", "docker")
+    job = system.json("results")[0]["job"]
+    said = system.json("rerun", job)
+    assert said["differences"] == []
+    before = system.json("show", job)["result"]["provenance"]
+    for name in ("runtime", "image"):
+        assert said["result"]["provenance"][name] == before[name]
+    assert before["runtime"] == "docker"

@@ -168,7 +168,9 @@ def test_each_run_has_a_worker_of_its_own(broker_url: str, tmp_path: Path) -> No
                 row["worker"] for row in json.loads(system.ok("results", status["id"], "--json"))
             }
             assert worker == {"1": "one", "2": "two"}[status["name"][-1]]
-        anywhere = system.ok("verify", str(study), "--runs", "2")
+        study.unlink()
+        known = system.json("status")["studies"][0]["id"]
+        anywhere = system.ok("verify", known, "--runs", "2")
         assert "run 1 on any worker; run 2 on any worker" in anywhere
     finally:
         system.stop()
@@ -217,6 +219,21 @@ def test_a_case_in_a_container_is_what_it_is_outside(tmp_path: Path) -> None:
     assert point["files"] >= 4
     # how long it took is measured, but not compared
     assert point["metrics"] == len(set(point["values"]) - {"execution_time", "clock_time"})
+
+
+def test_a_study_that_was_run_needs_no_file(tmp_path: Path) -> None:
+    system = System(tmp_path)
+    study = study_folder(system, STEADY, job__sh=WRITES)
+    system.ok("run", str(study))
+    # what was run is verified, not what has become of its folder
+    (study.parent / "job.sh").write_text("#!/bin/sh\nexit 1\n")
+    said = system.ok("verify", "steady", "--runs", "2")
+    assert "The same: 2 points, 2 runs each; 4 files and 2 metrics" in said
+    unknown = system.call("verify", "stead", "--runs", "2")
+    assert unknown.returncode == 2
+    assert "there is no file stead, and" in unknown.stderr
+    folder = system.call("verify", "study", "--runs", "2")
+    assert "study/study.yaml" in folder.stderr
 
 
 def test_bad_requests_are_answered_in_words(tmp_path: Path) -> None:
