@@ -152,7 +152,9 @@ def test_a_bomb_of_aliases_is_refused(tmp_path: Path) -> None:
 
 
 def test_deep_nesting_is_refused(tmp_path: Path) -> None:
-    assert "levels deep" in load(tmp_path, "a: " + "[" * 100_000)
+    said = load(tmp_path, "a: " + "[" * 100_000)
+    # newer versions of the YAML parser have a limit of their own
+    assert "levels deep" in said or "maximum nesting depth" in said
 
 
 def test_anchors_are_allowed(tmp_path: Path) -> None:
