@@ -16,12 +16,16 @@
     │   ├── StoreFull            the store's quota or disk is used up
     │   ├── StoreDamaged         content that is not what its name, a hash, says
     │   ├── UnknownScheme        no adapter is installed for that URL
+    │   ├── MalformedUrl         a broker's URL that its adapter cannot read; a ValueError, too
     │   ├── Unsupported          the adapter declared that it cannot do this
     │   ├── NotFound             no such study, job, artifact
+    │   ├── KeysRefused          the keys that sign messages are missing, expired, or open to others
     │   ├── MissingTool          a program or an optional package is not installed
     │   └── TooBig               a message or file over the limit
     ├── JobError                 why one attempt failed; becomes the `failure` of its Result
     └── WireError                bytes that are no message of ours; dead-lettered with this text
+        └── NotTrusted           a message that is not signed as it has to be
+            └── NoKeys           a signed message, and there are no keys to check it with
 
 Anything else that escapes is a bug and may show its stack trace.
 """
@@ -89,6 +93,10 @@ class StoreDamaged(FixThis):
     """Content in the store, or sent to it, is not what its name says."""
 
 
+class MalformedUrl(FixThis, ValueError):
+    """A broker's URL is not what its adapter expects."""
+
+
 class UnknownScheme(FixThis):
     """No installed adapter, store, kind or runtime goes by that name."""
 
@@ -101,6 +109,10 @@ class NotFound(FixThis):
     """No study, job or artifact goes by that name."""
 
 
+class KeysRefused(FixThis):
+    """A key file, or a key in it, may not or cannot be used; the text holds no secret."""
+
+
 class MissingTool(FixThis):
     """A program or an optional package is not installed; the text says how to get it."""
 
@@ -111,6 +123,14 @@ class TooBig(FixThis):
 
 class WireError(QueueRunnerError):
     """Bytes that do not decode to a message of ours."""
+
+
+class NotTrusted(WireError):
+    """A message that is unsigned, altered, expired, or signed with another key or for another place."""
+
+
+class NoKeys(NotTrusted):
+    """A signed message came to a part of the system that was given no keys."""
 
 
 class JobError(QueueRunnerError):

@@ -33,11 +33,13 @@ class Reason(StrEnum):
     DIVERGED = "diverged"  # the solver said so: floating point exception, NaN, time step collapsed
     WALL_TIME = "wall-time"
     OUT_OF_MEMORY = "out-of-memory"
+    DISK_LIMIT = "disk-limit"  # it wrote more than its `resources: disk`
     DISK_FULL = "disk-full"  # it failed, and the disk of its work folder is full
     METRICS = "metrics"  # it ran, but what it was to measure is not there or not readable
     WORKER_LOST = "worker-lost"  # so many workers died with it that it is suspected to kill them
     STORE = "store"  # bundle or artifacts could not be fetched or kept
     IMAGE = "image"  # the worker has no such image, or another one under that tag
+    REFUSED = "refused"  # it asks for more than this worker's own rules accept
     BROKEN_KIND = "broken-kind"  # a bug in a kind or runtime plug-in; the log tail has its trace
 
 
@@ -49,6 +51,7 @@ class Resources:
     ranks: int = 1
     memory_bytes: int | None = None
     wall_time_s: float | None = None
+    disk_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,25 @@ class RetryPolicy:
 
     def wants(self, attempt: int, reason: str) -> bool:
         """Whether attempt number `attempt`, failed for `reason`, is to be followed by another."""
+        if reason == Reason.REFUSED:
+            return False
         return attempt <= self.retries and (not self.on or reason in self.on)
+
+
+#: Seconds between two checkpoints.
+CHECKPOINT_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """That an attempt goes on where the one before was cut off.
+
+    every_s: seconds between two checkpoints; keep: globs of the files that one is made of, for kinds that
+    cannot tell.
+    """
+
+    every_s: float = CHECKPOINT_S
+    keep: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +102,9 @@ class Job:
     image: what its containers are made of, `name:tag@sha256:...`; None for the worker's own choice.
     container: `network`, `shm` (bytes) and `cpuset`, where they are not the default.
     worker: the name of the only worker that is to run it, or None for any.
+    resume: None where each attempt begins anew.
+    held_by: the name of a worker that is being started anew, and runs it already; others leave it to that
+    one for the `held_s` seconds that are left.
     """
 
     id: str
@@ -99,6 +123,9 @@ class Job:
     image: str | None = None
     container: Mapping[str, Any] = field(default_factory=dict)
     worker: str | None = None
+    resume: Resume | None = None
+    held_by: str | None = None
+    held_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +190,7 @@ class StudyRecord:
 
 @dataclass(frozen=True, slots=True)
 class JobsSubmitted:
-    """The jobs with an index below `upto` have been published (goes out with the batch itself)."""
+    """The jobs with an index below `upto` have been published, and confirmed."""
 
     study: str
     upto: int
@@ -261,6 +288,14 @@ class StudyStatus:
     @property
     def done(self) -> bool:
         return self.finished >= self.total
+
+
+@dataclass(frozen=True, slots=True)
+class MissingJob:
+    """A job that was submitted and has no final result; `attempts`: the highest that was reported of it."""
+
+    index: int
+    attempts: int
 
 
 @dataclass(frozen=True, slots=True)

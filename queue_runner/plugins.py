@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from queue_runner.errors import UnknownScheme
@@ -13,7 +13,7 @@ from queue_runner.errors import UnknownScheme
 
 def names(group: str) -> list[str]:
     """The names of all installed plug-ins of a group, sorted."""
-    return sorted({point.name for point in entry_points(group=group)})
+    return sorted(_points(group))
 
 
 @cache
@@ -22,7 +22,7 @@ def load(group: str, name: str) -> Any:
 
     Raises `UnknownScheme` for a name that is not installed, or whose module cannot be imported.
     """
-    found = {point.name: point for point in entry_points(group=group)}
+    found = _points(group)
     what = group.rpartition(".")[2].replace("_", " ").removesuffix("s")
     if name not in found:
         raise UnknownScheme(f"no {what} {name!r} is installed{nearest(name, found)}")
@@ -33,6 +33,12 @@ def load(group: str, name: str) -> Any:
             f"the {what} {name!r} ({found[name].value}) cannot be loaded:"
             f" {type(error).__name__}: {error}"
         ) from error
+
+
+@cache
+def _points(group: str) -> Mapping[str, EntryPoint]:
+    """What is installed does not change under a running program, and looking takes milliseconds."""
+    return {point.name: point for point in entry_points(group=group)}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -6,15 +6,26 @@ The client is written against this, so that an embedded run and a remote collect
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from queue_runner.model import (
+    MissingJob,
     Result,
     State,
     StudyRecord,
     StudyStatus,
     WorkerStatus,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """cursor: where to go on; done: every job of the study has its final result, and none is left here."""
+
+    results: Sequence[Result]
+    cursor: int
+    done: bool
 
 
 class Records(Protocol):
@@ -39,12 +50,16 @@ class Records(Protocol):
         """Final results in the order of their index, those with an index above `after`."""
 
     def arrivals(
-        self, study: str, *, cursor: int = 0, limit: int = 1000
-    ) -> tuple[list[Result], int]:
-        """Final results in the order they arrived, from `cursor` on, and the cursor to go on with.
+        self, study: str, *, cursor: int = 0, limit: int = 1000, wait_s: float = 0.0
+    ) -> Arrivals:
+        """Final results in the order they arrived, from `cursor` on.
 
-        A job whose final result was replaced (after a retry by hand) arrives again.
+        wait_s: seconds to wait where there is none yet and some are to come. A job whose final result
+        was replaced (after a retry by hand) arrives again.
         """
+
+    def missing(self, study: str, *, after: int = -1, limit: int = 1000) -> list[MissingJob]:
+        """Submitted jobs without a final result, in the order of their index: waiting, running or lost."""
 
     def result(self, job_id: str) -> Result:
         """The final result of one job."""

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from urllib.parse import urlsplit
 
 from queue_runner.brokers.base import Broker
-from queue_runner.errors import UnknownScheme
+from queue_runner.errors import MalformedUrl, UnknownScheme
 
 GROUP = "queue_runner.brokers"
 
@@ -17,14 +17,21 @@ GROUP = "queue_runner.brokers"
 def connect(url: str) -> Broker:
     """Make the adapter that `url` names.
 
-    `amqp(s)://user:password@host:5672/vhost`, `redis(s)://host:6379/0`, `zmq+tcp://host:5670`,
+    `amqp(s)://user:password@host1:5672,host2/vhost`, `redis(s)://host:6379/0`,
+    `redis(s)+sentinel://sentinel1:26379,sentinel2/service/0`, `zmq+tcp://host:5670`,
     `zmq+ipc:///path/to/socket`; an adapter from another package brings its own scheme. Every adapter
     takes `?prefix=NAME`, which keeps its queues apart from those of others on the same server.
 
-    An entry point is a callable that takes the URL. Raises `UnknownScheme`, `BrokerRefused`,
-    `ValueError` (a malformed URL).
+    An entry point is a callable that takes the URL, and raises `ValueError` for a malformed one. Raises
+    `UnknownScheme`, `BrokerRefused`, `MalformedUrl`.
     """
-    return adapter(url)(url)
+    make = adapter(url)
+    try:
+        return make(url)
+    except ValueError as error:
+        shown = redacted(url)
+        text = str(error) if shown in str(error) else f"{shown}: {error}"
+        raise MalformedUrl(text) from error
 
 
 def adapter(url: str) -> Callable[[str], Broker]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import os
 import sys
 import traceback
-from importlib.metadata import version
 from typing import Any
 
 import typer
 
+from queue_runner.cli.commands import register
 from queue_runner.errors import (
     BrokerRefused,
     CollectorRefused,
@@ -19,6 +20,7 @@ from queue_runner.errors import (
     StoreRefused,
     TryLater,
 )
+from queue_runner.printing import printable
 
 EXIT_OK = 0
 EXIT_JOBS_FAILED = 1
@@ -56,9 +58,16 @@ app = typer.Typer(
 )
 
 
+def say(text: object, *, err: bool = False) -> None:
+    """A line for people. What jobs and messages hold can do nothing to their terminal."""
+    typer.echo(printable(str(text)), err=err)
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"queue-runner {version('queue-runner')}")
+        from importlib.metadata import version
+
+        say(f"queue-runner {version('queue-runner')}")
         raise typer.Exit
 
 
@@ -77,12 +86,14 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # a terminal that has no letters of a name's language still shows the rest
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(_run(sys.argv[1:]))
+    code = _run(sys.argv[1:])
+    # the interpreter looks through all that there is, several times, before it ends; what is frozen it skips
+    gc.freeze()
+    sys.exit(code)
 
 
 def _run(arguments: list[str]) -> int:
-    from queue_runner.cli import commands  # noqa: F401 - registers the commands with the app
-
+    register(app, arguments)
     try:
         code = app(args=arguments, standalone_mode=False)
         sys.stdout.flush()
@@ -90,7 +101,7 @@ def _run(arguments: list[str]) -> int:
         error.show()
         return EXIT_BAD_INPUT
     except (typer.Abort, KeyboardInterrupt):
-        typer.echo("interrupted", err=True)
+        say("interrupted", err=True)
         return EXIT_INTERRUPTED
     except SystemExit as end:
         # typer turns a reader that went away into an end with 1, which says that jobs failed
@@ -107,10 +118,10 @@ def _run(arguments: list[str]) -> int:
             return _bug(error)
         _discard_output()
         place = error.filename or "writing the output"
-        typer.echo(f"queue-runner: {place}: {error.strerror}", err=True)
+        say(f"queue-runner: {place}: {error.strerror}", err=True)
         return EXIT_BAD_INPUT
     except QueueRunnerError as error:
-        typer.echo(f"queue-runner: {error}", err=True)
+        say(f"queue-runner: {error}", err=True)
         return exit_code(error)
     except Exception as error:  # noqa: BLE001 - a bug has its exit code, and its trace is shown
         return _bug(error)
@@ -126,9 +137,7 @@ def _discard_output() -> None:
 
 def _bug(error: Exception) -> int:
     traceback.print_exception(error)
-    typer.echo(
-        "queue-runner: this is a bug in queue-runner; please report the lines above", err=True
-    )
+    say("queue-runner: this is a bug in queue-runner; please report the lines above", err=True)
     return EXIT_BUG
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from queue_runner.cli.app import EXIT_OK, app
+from queue_runner.cli.app import EXIT_OK, app, say
 from queue_runner.cli.daemons import Level, LogLevel, on_signals, start_logging
 
 _AGAIN_S = 60.0
@@ -37,7 +37,7 @@ def backup(
     log = logging.getLogger("queue_runner.backup")
     source = database or data_home() / "collector.sqlite"
     if every_h is None:
-        typer.echo(back_up(source, to, keep))
+        say(back_up(source, to, keep))
         return EXIT_OK
     stop = threading.Event()
     on_signals(stop.set)

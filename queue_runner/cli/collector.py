@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from queue_runner.brokers.registry import connect
 from queue_runner.cli.app import EXIT_OK
+from queue_runner.cli.cycles import look_seldom_for_cycles
 from queue_runner.client.config import OWN_TOKEN, Config, data_home
 from queue_runner.collector.database import Database
-from queue_runner.collector.http import HttpServer, make_app
+from queue_runner.collector.http import make_app
 from queue_runner.collector.metrics import Metrics
 from queue_runner.collector.routes import Api
-from queue_runner.collector.service import Collector
+from queue_runner.collector.server import Certificate, HttpServer, is_loopback
+from queue_runner.collector.service import LEASE_S, Collector
 from queue_runner.collector.store_routes import Shelf
 from queue_runner.errors import FixThis
+from queue_runner.signing import open_seal
 from queue_runner.store import open_store
 from queue_runner.store.collector import CollectorStore
 from queue_runner.store.folder import FolderStore
@@ -32,25 +35,36 @@ def serve_collector(
     listen: str,
     on_signals: Callable[[Callable[[], None]], None],
     limits: Limits,
+    certificate: Certificate | None = None,
+    lease_s: float = LEASE_S,
 ) -> int:
     """Collect until a signal; returns the exit code. Raises `FixThis`, `BrokerUnavailable`."""
     host, port = _address(listen)
+    seal = open_seal(config.keys_file)
     database = Database(_url(database_url))
     try:
         with connect(config.broker) as broker:
             broker.server()
-            collector = Collector(broker, database)
+            collector = Collector(broker, database, seal, lease_s)
             token = config.token or _own_token(database_url)
             api = Api(database, collector.request)
-            shelf = open_shelf(config, database_url, limits, database.references)
+            shelf = open_shelf(config, database_url, limits, database)
             app = make_app(api, Metrics(database, collector.counters), token, shelf)
-            server = HttpServer(app, host, port)
+            server = HttpServer(app, host, port, certificate)
+            look_seldom_for_cycles()
             on_signals(collector.drain)
             server.start()
+            if certificate is None and not is_loopback(host):
+                log.warning(
+                    "%s: the token and all results travel unencrypted: give it --tls-cert and"
+                    " --tls-key, or put a proxy with HTTPS before it",
+                    server.url,
+                )
             log.info("results are served at %s, the store %s too", server.url, shelf.store.name)
             try:
                 collector.run()
             finally:
+                database.news.close()
                 server.stop()
     finally:
         database.close()
@@ -61,7 +75,7 @@ def open_shelf(
     config: Config,
     database_url: str | None,
     limits: Limits,
-    referenced: Callable[[], Iterable[str]],
+    database: Database,
 ) -> Shelf:
     """The store that was asked for, else `store/` beside the database file. Raises `FixThis`."""
     beside = _beside(database_url)
@@ -72,7 +86,7 @@ def open_shelf(
             " s3://bucket/folder with --store. QUEUE_RUNNER_STORE is for clients and workers, too."
         )
     folder = store.uploads if isinstance(store, FolderStore) else beside / "staging" / "uploads"
-    return Shelf(store, Uploads(store, folder, limits), referenced)
+    return Shelf(store, Uploads(store, folder, limits), database.references, database.is_finished)
 
 
 def _beside(database: str | None) -> Path:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from queue_runner.cli.app import app
+from queue_runner.cli.app import app, say
 from queue_runner.cli.options import Broker, Json, print_json
 
 
@@ -31,7 +31,7 @@ def dead(
     with connect(load_config(broker=broker).broker) as connection:
         if replay:
             count = connection.replay(queue, ids)
-            typer.echo(f"{count} messages put back into {queue}")
+            say(f"{count} messages put back into {queue}")
             return
         letters = connection.dead_letters(queue, limit)
     if as_json:
@@ -50,7 +50,7 @@ def dead(
         )
         return
     if not letters:
-        typer.echo(f"{queue}: no dead letters")
+        say(f"{queue}: no dead letters")
     for letter in letters:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(letter.at))
-        typer.echo(f"{when}  {letter.id}  attempt {letter.attempt}: {letter.reason}")
+        say(f"{when}  {letter.id}  attempt {letter.attempt}: {letter.reason}")

@@ -9,10 +9,12 @@ from queue_runner.cli.options import (
     Broker,
     CollectorUrl,
     Json,
+    KeysFile,
     StoreUrl,
     TokenFile,
     print_json,
     read_token,
+    text_of,
 )
 
 
@@ -22,6 +24,7 @@ def doctor(
     collector: CollectorUrl = None,
     token_file: TokenFile = None,
     store: StoreUrl = None,
+    keys_file: KeysFile = None,
     as_json: Json = False,
 ) -> int:
     """Say what is installed, reachable and missing, and what to do about it.
@@ -36,7 +39,11 @@ def doctor(
     from queue_runner.client.config import load_config
 
     config = load_config(
-        broker=broker, collector=collector, token=read_token(token_file), store=store
+        broker=broker,
+        collector=collector,
+        token=read_token(token_file),
+        store=store,
+        keys_file=text_of(keys_file),
     )
     styles = {Level.OK: "green", Level.NOTE: "cyan", Level.WARNING: "yellow", Level.FAILED: "red"}
     findings = []

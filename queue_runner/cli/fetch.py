@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from queue_runner.cli.app import EXIT_JOBS_FAILED, EXIT_OK, app
+from queue_runner.cli.app import EXIT_JOBS_FAILED, EXIT_OK, app, say
 from queue_runner.cli.options import CollectorUrl, Folder, Json, TokenFile, print_json
 from queue_runner.errors import NotFound
 
@@ -96,9 +96,9 @@ def _bar(name: str, total_bytes: int, *, quiet: bool) -> Iterator[Callable[[int]
 
 def _say(fetched: Fetched, out: Path) -> None:
     for line in fetched.refused[:_REFUSED_SHOWN]:
-        typer.echo(f"not fetched: {line}", err=True)
+        say(f"not fetched: {line}", err=True)
     if fetched.not_fetched > _REFUSED_SHOWN:
-        typer.echo(f"... and {fetched.not_fetched - _REFUSED_SHOWN} more", err=True)
+        say(f"... and {fetched.not_fetched - _REFUSED_SHOWN} more", err=True)
     there = f" ({fetched.there_already} were there)" if fetched.there_already else ""
     mebibytes = fetched.size_bytes / 1024**2
-    typer.echo(f"{out}/: {fetched.files} files, {mebibytes:.1f} MiB{there}, hashes verified")
+    say(f"{out}/: {fetched.files} files, {mebibytes:.1f} MiB{there}, hashes verified")

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from queue_runner.cli.app import EXIT_JOBS_FAILED, EXIT_OK, app
+from queue_runner.cli.app import EXIT_JOBS_FAILED, EXIT_OK, app, say
 from queue_runner.cli.options import CollectorUrl, Folder, Json, StudyName, TokenFile, print_json
 from queue_runner.errors import NotFound
 
 if TYPE_CHECKING:
     from queue_runner.client.client import Client, StudyHandle
-    from queue_runner.model import Result
+    from queue_runner.model import Result, StudyStatus
     from queue_runner.tables import Row
 
 _RUNS = Path("runs")
@@ -76,31 +78,51 @@ def watch(
     folder: Folder = _RUNS,
     collector: CollectorUrl = None,
     token_file: TokenFile = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="No bar: a line of JSON whenever something has changed.")
+    ] = False,
 ) -> int:
     """Follow a study with a progress bar until every job has a result. Ctrl-C only stops watching."""
     from queue_runner.cli.source import open_client, pick
 
     with open_client(folder, collector=collector, token_file=token_file) as client:
         handle = pick(client, study)
-        follow(handle)
+        if as_json:
+            _print_changes(handle)
+        else:
+            follow(handle)
         return EXIT_JOBS_FAILED if handle.status().failed else EXIT_OK
+
+
+def _print_changes(handle: StudyHandle) -> None:
+    last = None
+    for now in _statuses(handle):
+        if now != last:
+            typer.echo(json.dumps(dataclasses.asdict(now)))
+            sys.stdout.flush()
+        last = now
 
 
 def follow(handle: StudyHandle, *, quiet: bool = False) -> None:
     from queue_runner.cli.render import progress_bar
-    from queue_runner.errors import NotFound
 
     with progress_bar(handle.id, quiet=quiet) as bar:
-        while True:
-            try:
-                now = handle.status()
-            except NotFound:  # submitted a moment ago: the collector has not taken it in yet
-                time.sleep(_WATCH_POLL_S)
-                continue
+        for now in _statuses(handle):
             bar.update(now)
-            if now.done:
-                return
+
+
+def _statuses(handle: StudyHandle) -> Iterator[StudyStatus]:
+    """How far a study is, again and again until it is done."""
+    while True:
+        try:
+            now = handle.status()
+        except NotFound:  # submitted a moment ago: the collector has not taken it in yet
             time.sleep(_WATCH_POLL_S)
+            continue
+        yield now
+        if now.done:
+            return
+        time.sleep(_WATCH_POLL_S)
 
 
 @app.command(epilog="Example: queue-runner results cavity --format csv --out cavity.csv")
@@ -160,13 +182,16 @@ def _print_table(rows: list[Row], out: Path | None, title: str) -> None:
         console().print(shown)
         return
     with out.open("w", encoding="utf-8") as file:
-        Console(file=file, width=200).print(results_table(rows, title=title))
+        Console(file=file, width=200, markup=False).print(results_table(rows, title=title))
 
 
 def _write(lines: Iterable[str], out: Path | None) -> None:
     if out is None:
         for line in lines:
-            typer.echo(line, nl=False)
+            if sys.stdout.isatty():
+                say(line.rstrip("\r\n"))
+            else:
+                typer.echo(line, nl=False)
         return
     with out.open("w", newline="", encoding="utf-8") as file:
         file.writelines(lines)
@@ -196,16 +221,16 @@ def logs(
 
             print_json(to_plain(result))
             return
-        typer.echo(f"{job}: attempt {result.attempt} {result.state} on {result.worker}")
+        say(f"{job}: attempt {result.attempt} {result.state} on {result.worker}")
         if result.failure is not None:
-            typer.echo(f"{result.failure.reason}: {result.failure.message}")
+            say(f"{result.failure.reason}: {result.failure.message}")
         if result.log_tail and not full:
-            typer.echo(result.log_tail)
+            say(result.log_tail)
             return
         kept = list(client.logs(result))
     for name, text in kept if full else kept[-1:]:
-        typer.echo(f"--- {name}")
-        typer.echo(text if full else "\n".join(text.splitlines()[-_LOG_LINES:]))
+        say(f"--- {name}")
+        say(text if full else "\n".join(text.splitlines()[-_LOG_LINES:]))
 
 
 def _attempts(client: Client, job: str) -> list[Result]:
@@ -241,6 +266,7 @@ def plot(
     y: Annotated[str | None, typer.Option("--y", help="Column on the y axis.")] = None,
     by: Annotated[str | None, typer.Option("--by", help="Column with a line each.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="PNG, SVG or PDF.")] = Path("plot.png"),
+    as_json: Json = False,
 ) -> None:
     """Draw a measured value over a parameter."""
     from queue_runner.cli.source import open_client, pick
@@ -253,6 +279,7 @@ def plot(
         record = handle.record()
         axes = choose_axes(rows, record.parameters, metric_names(handle), x=x, y=y, by=by)
     draw(rows, axes, out, title=record.name)
-    typer.echo(
-        f"{out}: {axes.y} over {axes.x}" + (f", a line for each {axes.by}" if axes.by else "")
-    )
+    if as_json:
+        print_json({"out": str(out), "x": axes.x, "y": axes.y, "by": axes.by})
+        return
+    say(f"{out}: {axes.y} over {axes.x}" + (f", a line for each {axes.by}" if axes.by else ""))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from queue_runner.cli.app import EXIT_JOBS_FAILED, EXIT_OK, app
+from queue_runner.cli.app import EXIT_JOBS_FAILED, EXIT_OK, app, say
 from queue_runner.cli.options import Broker, CollectorUrl, Json, print_json
 
 health = typer.Typer(
@@ -38,7 +38,7 @@ def worker_health(
     if as_json:
         print_json(reports)
     for report in () if as_json else reports:
-        typer.echo(
+        say(
             f"{report['worker']}: {'well' if report['healthy'] else 'hangs'}, {report['state']},"
             f" {report['cores_free']} of {report['cores']} cores free"
         )
@@ -48,18 +48,24 @@ def worker_health(
 @health.command("collector", epilog="Example: queue-runner health collector")
 def collector_health(collector: CollectorUrl = None) -> int:
     """Ask the collector's /healthz."""
-    import httpx
-
     from queue_runner.client.config import load_config
-    from queue_runner.errors import CollectorUnavailable
+    from queue_runner.errors import CollectorRefused, CollectorUnavailable
+    from queue_runner.http import Session, Unanswered, succeeded
+    from queue_runner.tls import distrust
 
-    url = f"{load_config(collector=collector).collector.rstrip('/')}/healthz"
+    config = load_config(collector=collector)
+    url = f"{config.collector.rstrip('/')}/healthz"
     try:
-        answer = httpx.get(url, timeout=10.0)
-    except httpx.HTTPError as error:
+        session = Session(config.collector, ca_file=config.ca_file, timeout_s=10.0)
+        answer = session.request("GET", "/healthz")
+    except ValueError as error:
+        raise CollectorRefused(f"{config.collector!r} is no collector URL: {error}") from error
+    except Unanswered as error:
+        if (why := distrust(error)) is not None:
+            raise CollectorRefused(f"{url}: {why}") from error
         raise CollectorUnavailable(f"{url}: {error}") from error
-    typer.echo(answer.text.strip())
-    return EXIT_OK if answer.is_success else EXIT_JOBS_FAILED
+    say(answer.data.decode(errors="replace").strip())
+    return EXIT_OK if succeeded(answer) else EXIT_JOBS_FAILED
 
 
 @health.command("broker", epilog="Example: queue-runner health broker --broker redis://head")
@@ -70,5 +76,5 @@ def broker_health(broker: Broker = None) -> int:
 
     with connect(load_config(broker=broker).broker) as connection:
         server = connection.server(timeout_s=10.0)
-    typer.echo(f"{server.product} {server.version}")
+    say(f"{server.product} {server.version}")
     return EXIT_OK

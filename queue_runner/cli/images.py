@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from queue_runner.cli.app import app
+from queue_runner.cli.app import app, say
 from queue_runner.cli.options import Json, print_json
 
 image = typer.Typer(
@@ -34,6 +34,7 @@ def build_images(
     ] = None,
     source: Source = None,
     cache: Cache = None,
+    as_json: Json = False,
 ) -> None:
     """Build the images whose content has changed, and what they stand on."""
     from queue_runner.client.config import cache_home
@@ -43,12 +44,19 @@ def build_images(
     wanted = list(recipes(names or []))
     folder = source_folder(source)
     with open_engine(timeout_s=600.0) as client:
-        for recipe in wanted:
-            build_image(client, recipe, folder, cache or cache_home(), _say)
+        built = [
+            {
+                "tag": recipe.tag,
+                "id": build_image(client, recipe, folder, cache or cache_home(), _say),
+            }
+            for recipe in wanted
+        ]
+    if as_json:
+        print_json(built)
 
 
 def _say(text: str) -> None:
-    typer.echo(text, err=True)
+    say(text, err=True)
 
 
 @image.command("verify", epilog="Example: queue-runner image verify redis")
@@ -76,7 +84,7 @@ def verify_images(
             compared = verify_image(client, recipe, folder, cache or cache_home(), _say)
             found.append(compared)
             if not as_json:
-                typer.echo("\n".join(compared.lines()))
+                say("\n".join(compared.lines()))
     if as_json:
         print_json([compared.record() for compared in found])
     if not all(compared.same for compared in found):
@@ -97,4 +105,4 @@ def list_images(source: Source = None, as_json: Json = False) -> None:
         print_json([state.record() for state in states])
         return
     for state in states:
-        typer.echo(state.line())
+        say(state.line())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from queue_runner.cli.app import EXIT_JOBS_FAILED, EXIT_OK, app
+from queue_runner.cli.app import EXIT_JOBS_FAILED, EXIT_OK, app, say
 from queue_runner.cli.options import CollectorUrl, Folder, Json, StoreUrl, TokenFile, print_json
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _RUNS = Path("runs")
 _JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, as in the results.")]
 
 
-@app.command(epilog="Example: queue-runner show cavity-07af0013d8-3")
+@app.command(epilog="Example: queue-runner show cavity-07af0013d8.0000003")
 def show(
     job: _JobId,
     folder: Folder = _RUNS,
@@ -48,8 +48,8 @@ def show(
         print_json(plain)
         return
     for line in _lines(made, result, attempts):
-        typer.echo(line)
-    typer.echo(f"\nrun it again: {again}")
+        say(line)
+    say(f"\nrun it again: {again}")
 
 
 def _again(result: Result, folder: Path, collector: str | None) -> str:
@@ -83,7 +83,7 @@ def _section(title: str, values: Mapping[str, object]) -> Iterator[str]:
         yield f"  {name:{width}}  {value}"
 
 
-@app.command(epilog="Example: queue-runner rerun cavity-07af0013d8-3 --to again")
+@app.command(epilog="Example: queue-runner rerun cavity-07af0013d8.0000003 --to again")
 def rerun(
     job: _JobId,
     to: Annotated[
@@ -124,9 +124,9 @@ def rerun(
 def _tell(now: Result, unequal: list[Difference], to: Path) -> None:
     compared = len(now.metrics) + len(now.artifacts)
     if not unequal:
-        typer.echo(f"{now.job_id}: {now.state.value}, the same again ({compared} values compared)")
+        say(f"{now.job_id}: {now.state.value}, the same again ({compared} values compared)")
     for each in unequal:
-        typer.echo(f"{now.job_id}: {each.name} was {each.before}, is now {each.now}")
+        say(f"{now.job_id}: {each.name} was {each.before}, is now {each.now}")
     if now.failure is not None:
-        typer.echo(f"  {now.failure.reason}: {now.failure.message}")
-    typer.echo(f"its work folder: {to / f'{now.job_id}.{now.attempt}'}")
+        say(f"  {now.failure.reason}: {now.failure.message}")
+    say(f"its work folder: {to / f'{now.job_id}.{now.attempt}'}")

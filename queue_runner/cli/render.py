@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from queue_runner.model import Result, StudyStatus, WorkerStatus
+from queue_runner.printing import one_line, printable
 from queue_runner.tables import Row, columns
 
 #: Failed jobs that are shown in full; the rest is counted.
@@ -36,7 +37,7 @@ class _Console(Console):
 
 def console(stderr: bool = False) -> Console:
     width = None if sys.stdout.isatty() else max(shutil.get_terminal_size((160, 50)).columns, 160)
-    return _Console(stderr=stderr, width=width, highlight=False, soft_wrap=False)
+    return _Console(stderr=stderr, width=width, highlight=False, soft_wrap=False, markup=False)
 
 
 def results_table(rows: Sequence[Row], *, limit: int | None = None, title: str = "") -> Table:
@@ -49,7 +50,7 @@ def results_table(rows: Sequence[Row], *, limit: int | None = None, title: str =
         notes.append(f"{len(rows) - len(shown)} more rows")
     if left_out:
         notes.append(
-            f"{len(left_out)} more columns: {', '.join(left_out[:6])}"
+            f"{len(left_out)} more columns: {', '.join(map(one_line, left_out[:6]))}"
             + (", ..." * (len(left_out) > 6))
         )
     table = Table(
@@ -60,7 +61,7 @@ def results_table(rows: Sequence[Row], *, limit: int | None = None, title: str =
     )
     for name in names:
         numeric = any(_is_number(row.get(name)) for row in shown)
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
+        table.add_column(Text(one_line(name)), justify="right" if numeric else "left", no_wrap=True)
     for row in shown:
         table.add_row(*(_cell(name, row.get(name)) for name in names))
     return table
@@ -93,7 +94,7 @@ def _text(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.6g}" if math.isfinite(value) else str(value)
-    return str(value)
+    return one_line(str(value))
 
 
 def _is_number(value: object) -> bool:
@@ -111,8 +112,8 @@ def status_table(statuses: Iterable[StudyStatus]) -> Table:
         waiting = status.total - status.finished - status.running
         counts = (status.total, waiting, status.running, status.succeeded, status.failed)
         table.add_row(
-            status.id,
-            status.kind,
+            one_line(status.id),
+            one_line(status.kind),
             *(str(max(count, 0)) for count in (*counts, status.cancelled)),
             "done" if status.done else f"{100 * status.finished // max(status.total, 1)} %",
         )
@@ -125,10 +126,7 @@ def workers_table(workers: Iterable[WorkerStatus]) -> Table:
         table.add_column(name)
     for item in workers:
         table.add_row(
-            item.worker,
-            item.host,
-            item.state,
-            ", ".join(item.queues),
+            *map(one_line, (item.worker, item.host, item.state, ", ".join(item.queues))),
             f"{item.cores_free} of {item.cores}",
             str(len(item.running)),
             f"{item.age_s:.0f} s ago",
@@ -139,15 +137,17 @@ def workers_table(workers: Iterable[WorkerStatus]) -> Table:
 def failures(results: Sequence[Result], total: int, *, more: str) -> Iterator[Text]:
     """The first failed jobs: where, why, and the end of their log."""
     for result in results[:_FAILURES_SHOWN]:
-        point = ", ".join(f"{name}={_text(value)}" for name, value in result.point.items())
+        point = ", ".join(
+            f"{one_line(name)}={_text(value)}" for name, value in result.point.items()
+        )
         failure = result.failure
-        reason = failure.reason if failure else result.state.value
+        reason = one_line(failure.reason) if failure else result.state.value
         attempts = f", attempt {result.attempt}" if result.attempt > 1 else ""
         yield Text(f"{result.job_id} ({point}) failed: {reason}{attempts}", style="red")
         if failure:
-            yield Text(f"    {failure.message}")
+            yield Text(f"    {printable(failure.message)}")
         for line in result.log_tail.splitlines()[-_TAIL_LINES:]:
-            yield Text(f"    | {line}", style="dim")
+            yield Text(f"    | {printable(line)}", style="dim")
     if total > _FAILURES_SHOWN:
         yield Text(f"... and {total - _FAILURES_SHOWN} more failed jobs", style="red")
     if total:
@@ -208,7 +208,7 @@ def _counts(status: StudyStatus) -> str:
 @contextmanager
 def progress_bar(label: str, *, quiet: bool = False) -> Iterator[Bar]:
     """A live bar on a terminal, lines elsewhere, both on stderr so that stdout stays for results."""
-    out = Console(stderr=True, highlight=False, quiet=quiet)
+    out = Console(stderr=True, highlight=False, quiet=quiet, markup=False)
     if not out.is_terminal or quiet:
         yield _LineBar(out, label)
         return

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from queue_runner.cli.app import EXIT_INTERRUPTED, EXIT_JOBS_FAILED, EXIT_OK, app
+from queue_runner.cli.app import EXIT_INTERRUPTED, EXIT_JOBS_FAILED, EXIT_OK, app, say
 from queue_runner.cli.options import (
     Cores,
     Folder,
@@ -22,8 +21,10 @@ from queue_runner.cli.options import (
     Memory,
     StudyFile,
     print_json,
+    runtime_name,
     size_bytes,
 )
+from queue_runner.errors import FixThis
 
 if TYPE_CHECKING:
     from queue_runner.client.client import StudyHandle
@@ -31,12 +32,6 @@ if TYPE_CHECKING:
     from queue_runner.model import StudyStatus
 
 _TABLE_ROWS = 40
-
-
-class RuntimeName(StrEnum):
-    AUTO = "auto"
-    DOCKER = "docker"
-    PROCESS = "process"
 
 
 @app.command(epilog="Example: queue-runner run examples/cavity/study.yaml --cores 2")
@@ -47,14 +42,19 @@ def run(
     memory: Memory = None,
     keep_folders: Keep = KeepFolders.FAILED,
     runtime: Annotated[
-        RuntimeName,
+        str,
         typer.Option(
             "--runtime",
+            metavar="NAME",
+            parser=runtime_name,
             envvar="QUEUE_RUNNER_RUNTIME",
             help="docker: in containers; process: with what is installed here; auto: in containers where"
             " a Docker engine has the image.",
         ),
-    ] = RuntimeName.AUTO,
+    ] = "auto",
+    warm: bool = typer.Option(
+        False, "--warm", help="In containers, each for one job after another: faster."
+    ),
     as_json: Json = False,
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress and no table."),
 ) -> int:
@@ -63,23 +63,27 @@ def run(
     Ctrl-C, or even kill -9, loses nothing but the jobs that were running: the same command goes on
     where it stopped. Results land in DIR/STUDY-ID/: results.csv, plot.png, the state of the run.
     """
-    from queue_runner.cli.render import progress_bar
     from queue_runner.client.runs import RunSettings, local_run, write_outputs
-    from queue_runner.client.runtimes import choose_runtime
+    from queue_runner.client.runtimes import AUTO, choose_runtime
     from queue_runner.study import load_study
 
     study = load_study(study_file)
-    name = runtime.value
-    if runtime is RuntimeName.AUTO:
-        name = choose_runtime(study, lambda text: None if quiet else typer.echo(text, err=True))
-    settings = RunSettings(folder, cores, size_bytes(memory), keep_folders.value, name)
+    name = runtime
+    if runtime == AUTO:
+        name = choose_runtime(study, lambda text: None if quiet else say(text, err=True))
+    if warm and name != "docker":
+        raise FixThis(
+            f"--warm is for containers, and {study.name} is run with --runtime {name}: say"
+            " --runtime docker, or leave --warm out"
+        )
+    settings = RunSettings(folder, cores, size_bytes(memory), keep_folders.value, name, warm)
     with interruptible() as interrupted, local_run(study, settings) as local:
         if not quiet:
             _say_what_is_there(study.name, local.handle, local.run)
-        with progress_bar(study.name, quiet=quiet) as bar:
-            status = local.follow(bar.update, interrupted)
+        with _progress(study.name, quiet=quiet) as seen:
+            status = local.follow(seen, interrupted)
         if not status.done:
-            typer.echo("interrupted: giving running jobs back ...", err=True)
+            say("interrupted: giving running jobs back ...", err=True)
             local.drain()
         written = write_outputs(local.handle, local.run)
         if as_json:
@@ -93,15 +97,25 @@ def run(
     return EXIT_JOBS_FAILED if status.failed else EXIT_OK
 
 
+@contextmanager
+def _progress(name: str, *, quiet: bool) -> Iterator[Callable[[StudyStatus], None]]:
+    if quiet:
+        # what draws takes its time to import
+        yield lambda status: None
+        return
+    from queue_runner.cli.render import progress_bar
+
+    with progress_bar(name) as bar:
+        yield bar.update
+
+
 def _say_what_is_there(name: str, handle: StudyHandle, run: RunFolder) -> None:
     """A changed study is another study: say so, or its jobs seem to be forgotten."""
     from queue_runner.client.folder import RunsFolder
 
     status = handle.status_or_none()
     if status is not None and status.finished:
-        typer.echo(
-            f"{run.root}/: {status.finished} of {status.total} jobs are there already", err=True
-        )
+        say(f"{run.root}/: {status.finished} of {status.total} jobs are there already", err=True)
         return
     runs = RunsFolder(run.root.parent)
     try:
@@ -109,7 +123,7 @@ def _say_what_is_there(name: str, handle: StudyHandle, run: RunFolder) -> None:
     finally:
         runs.close()
     if before:
-        typer.echo(
+        say(
             f"{run.root}/ is new: the study differs from {before[0]}, whose results stay as they are",
             err=True,
         )
@@ -152,7 +166,7 @@ def _say_where(run: RunFolder, written: list[Path], status: StudyStatus) -> None
     if not status.done:
         counts += "; the same command goes on with the rest"
     names = ", ".join(path.name for path in written)
-    typer.echo(f"{counts}. Everything is in {run.root}/ ({names})")
+    say(f"{counts}. Everything is in {run.root}/ ({names})")
 
 
 def _summary(handle: StudyHandle, run: RunFolder) -> dict[str, object]:

@@ -21,6 +21,7 @@ def open_client(
     collector: str | None = None,
     token_file: Path | None = None,
     store: str | None = None,
+    keys_file: str | None = None,
 ) -> Iterator[Client]:
     """The collector's, where one was named in any way; else the runs in `folder`, where there are any.
 
@@ -36,7 +37,9 @@ def open_client(
             finally:
                 runs.close()
         return
-    with Client(broker, collector=collector, token=token, store=store) as client:
+    with Client(
+        broker, collector=collector, token=token, store=store, keys_file=keys_file
+    ) as client:
         try:
             yield client
         except CollectorUnavailable as error:

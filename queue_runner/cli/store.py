@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from queue_runner.cli.app import app
+from queue_runner.cli.app import app, say
 from queue_runner.cli.options import (
     CollectorUrl,
     Folder,
@@ -45,9 +45,7 @@ def store_status(
     quota = f" of {_size(usage['quota_bytes'])}" if usage["quota_bytes"] else ", no quota"
     largest = usage["object_bytes"]
     limit = f"; largest file {_size(largest)}" if largest else ""
-    typer.echo(
-        f"{usage['store']}: {usage['objects']} objects, {_size(usage['size_bytes'])}{quota}{limit}"
-    )
+    say(f"{usage['store']}: {usage['objects']} objects, {_size(usage['size_bytes'])}{quota}{limit}")
 
 
 @store.command("gc", epilog="Example: queue-runner store gc --older-than 7d --dry-run")
@@ -73,7 +71,7 @@ def collect(
         return
     verb = "would remove" if dry_run else "removed"
     leftovers = found["leftover_bytes"]
-    typer.echo(
+    say(
         f"{found['store']}: {verb} {found['removed']} of {found['objects']} objects,"
         f" {_size(found['removed_bytes'])} of {_size(found['size_bytes'])}"
         + (f", and {_size(leftovers)} of broken uploads" if leftovers else "")
@@ -95,7 +93,11 @@ def _collected(
         return _served(collector, token_file).collect_garbage(age_s, dry_run=dry_run)
     with closing(RunsFolder(folder)) as runs:
         found = collect_garbage(
-            open_store(runs.store_url), runs.references(), older_than_s=age_s, dry_run=dry_run
+            open_store(runs.store_url),
+            runs.references(),
+            finished=runs.is_finished,
+            older_than_s=age_s,
+            dry_run=dry_run,
         )
     return dataclasses.asdict(found)
 
@@ -105,7 +107,7 @@ def _served(collector: str | None, token_file: Path | None) -> CollectorStore:
     from queue_runner.store.collector import CollectorStore
 
     config = load_config(collector=collector, token=read_token(token_file))
-    return CollectorStore(config.collector, config.token)
+    return CollectorStore(config.collector, config.token, config.ca_file)
 
 
 def _size(size_bytes: int) -> str:

@@ -19,10 +19,12 @@ def check(
     points: int = typer.Option(5, min=0, help="How many of the first points to show."),
 ) -> None:
     """Validate a study file, say how many jobs it makes, and show the first points. Runs nothing."""
+    from queue_runner.cli.render import console
     from queue_runner.study import load_study
 
     study = load_study(study_file)
-    summary = study.check(points)
+    with console(stderr=True).status("trying the points ..."):
+        summary = study.check(points)
     if as_json:
         print_json(dataclasses.asdict(summary))
         return
@@ -35,9 +37,13 @@ def _print_summary(name: str, summary: object) -> None:
 
     assert isinstance(summary, StudySummary)
     out = console()
-    left_out = summary.before - summary.jobs
-    rejected = f" ({left_out} of {summary.before} points left out by `where`)" if left_out else ""
-    out.print(f"{name}: study {summary.name}, kind {summary.kind}: {summary.jobs} jobs{rejected}")
+    left_out = summary.tried - summary.jobs
+    rejected = f" ({left_out} of {summary.tried} points left out by `where`)" if left_out else ""
+    jobs = f"{summary.jobs} jobs{rejected}"
+    if summary.tried < summary.before:
+        tried = f"only {summary.tried} of {summary.before} points were tried"
+        jobs = f"at least {jobs}, and perhaps more: {tried}"
+    out.print(f"{name}: study {summary.name}, kind {summary.kind}: {jobs}")
     if summary.points:
         out.print(results_table([dict(point) for point in summary.points]))
         if summary.jobs > len(summary.points):

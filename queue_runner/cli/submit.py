@@ -6,16 +6,19 @@ import dataclasses
 
 import typer
 
-from queue_runner.cli.app import EXIT_JOBS_FAILED, EXIT_OK, app
+from queue_runner.cli.app import EXIT_JOBS_FAILED, EXIT_OK, app, say
+from queue_runner.cli.cycles import look_seldom_for_cycles
 from queue_runner.cli.options import (
     Broker,
     CollectorUrl,
     Json,
+    KeysFile,
     StoreUrl,
     StudyFile,
     TokenFile,
     print_json,
     read_token,
+    text_of,
 )
 
 
@@ -28,6 +31,7 @@ def submit(
     collector: CollectorUrl = None,
     token_file: TokenFile = None,
     store: StoreUrl = None,
+    keys_file: KeysFile = None,
     wait: bool = typer.Option(False, "--wait", help="Follow it until every job has a result."),
     as_json: Json = False,
 ) -> int:
@@ -41,9 +45,16 @@ def submit(
 
     study = load_study(study_file)
     out = console(stderr=True)
-    token = read_token(token_file)
-    with Client(broker, collector=collector, token=token, store=store) as client:
+    with Client(
+        broker,
+        collector=collector,
+        token=read_token(token_file),
+        store=store,
+        keys_file=text_of(keys_file),
+    ) as client:
         with out.status("submitting ...") as spinner:
+            client.check()
+            look_seldom_for_cycles()
             handle = client.submit(
                 study, lambda sent, total: spinner.update(f"submitting {sent}/{total}")
             )
@@ -58,6 +69,6 @@ def submit(
     if as_json:
         print_json({"study": handle.id, "jobs": study.total})
     else:
-        typer.echo(f"{handle.id}: {study.total} jobs are with the broker")
-        typer.echo(f"Follow it with: queue-runner watch {handle.id}")
+        say(f"{handle.id}: {study.total} jobs are with the broker")
+        say(f"Follow it with: queue-runner watch {handle.id}")
     return EXIT_OK

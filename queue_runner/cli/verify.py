@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from queue_runner.cli.app import EXIT_INTERRUPTED, EXIT_JOBS_FAILED, EXIT_OK, app
+from queue_runner.cli.app import EXIT_INTERRUPTED, EXIT_JOBS_FAILED, EXIT_OK, app, say
 from queue_runner.cli.options import (
     Broker,
     CollectorUrl,
@@ -23,8 +23,9 @@ from queue_runner.cli.options import (
     TokenFile,
     print_json,
     read_token,
+    runtime_name,
 )
-from queue_runner.cli.run import RuntimeName, interruptible
+from queue_runner.cli.run import interruptible
 from queue_runner.errors import FixThis
 
 if TYPE_CHECKING:
@@ -59,8 +60,13 @@ def verify(
         ),
     ] = None,
     runtime: Annotated[
-        list[RuntimeName] | None,
-        typer.Option("--runtime", help="Of runs on this machine; given several times: in turn."),
+        list[str] | None,
+        typer.Option(
+            "--runtime",
+            metavar="NAME",
+            parser=runtime_name,
+            help="Of runs on this machine; given several times: in turn.",
+        ),
     ] = None,
     compare: Annotated[
         list[str] | None,
@@ -128,7 +134,7 @@ def verify(
             stack.enter_context(client)
         report = _run(study, settings, client, across, source, quiet=as_json)
     if report is None:
-        typer.echo("interrupted; the same command goes on where it stopped", err=True)
+        say("interrupted; the same command goes on where it stopped", err=True)
         return EXIT_INTERRUPTED
     _write(report, settings.folder)
     if as_json:
@@ -156,22 +162,21 @@ def _find(name: str, known: Callable[[], Client]) -> tuple[Study, Store | None]:
         raise NotFound(f"there is no file {name}, and {error}") from error
 
 
-def _usual_runtime() -> RuntimeName:
+def _usual_runtime() -> str:
     """That of `run`."""
-    named = os.environ.get("QUEUE_RUNNER_RUNTIME", RuntimeName.AUTO.value)
+    from queue_runner.client.runtimes import AUTO, known_runtime
+
     try:
-        return RuntimeName(named)
+        return known_runtime(os.environ.get("QUEUE_RUNNER_RUNTIME", AUTO))
     except ValueError as error:
-        known = ", ".join(each.value for each in RuntimeName)
-        raise FixThis(f"QUEUE_RUNNER_RUNTIME is {named!r}; expected one of {known}") from error
+        raise FixThis(f"QUEUE_RUNNER_RUNTIME: {error}") from error
 
 
-def _runtimes(study: Study, wanted: list[RuntimeName]) -> tuple[str, ...]:
-    from queue_runner.client.runtimes import choose_runtime
+def _runtimes(study: Study, wanted: list[str]) -> tuple[str, ...]:
+    from queue_runner.client.runtimes import AUTO, choose_runtime
 
     return tuple(
-        choose_runtime(study, lambda text: None) if each is RuntimeName.AUTO else each.value
-        for each in wanted
+        choose_runtime(study, lambda text: None) if each == AUTO else each for each in wanted
     )
 
 
@@ -250,16 +255,16 @@ def _show(report: Report, settings: VerifySettings) -> None:
     out = console()
     out.print(results_table(list(_rows(report)), limit=_SHOWN_ROWS))
     places = "; ".join(f"run {number} {where}" for number, where in enumerate(report.runs, 1))
-    typer.echo(places)
+    say(places)
     differences = [each for point in report.points for each in point.differences]
     for each in differences[:_SHOWN_DIFFERENCES]:
         relative = "" if each.largest is None else f" (relative {each.largest:.3g})"
-        typer.echo(f"  point {each.index}: {_named(each)}{relative}")
+        say(f"  point {each.index}: {_named(each)}{relative}")
     if len(differences) > _SHOWN_DIFFERENCES:
-        typer.echo(f"  ... and {len(differences) - _SHOWN_DIFFERENCES} more in report.json")
+        say(f"  ... and {len(differences) - _SHOWN_DIFFERENCES} more in report.json")
     for cause in dict.fromkeys(cause for point in report.points for cause in point.causes):
-        typer.echo(f"  not the same in all runs, and maybe why: {cause}")
-    typer.echo(f"{_verdict(report)} Everything is in {settings.folder}/ (table.csv, report.json)")
+        say(f"  not the same in all runs, and maybe why: {cause}")
+    say(f"{_verdict(report)} Everything is in {settings.folder}/ (table.csv, report.json)")
 
 
 def _verdict(report: Report) -> str:

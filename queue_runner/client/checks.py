@@ -7,6 +7,7 @@ import platform
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from pathlib import Path
 from queue_runner.brokers.registry import connect, redacted
 from queue_runner.client.config import Config
 from queue_runner.client.http import HttpRecords
-from queue_runner.errors import QueueRunnerError
+from queue_runner.errors import KeysRefused, QueueRunnerError
 from queue_runner.images.engine import engine_errors, open_engine
+from queue_runner.signing.file import read_key_file
 from queue_runner.store import open_store
 
 
@@ -40,6 +42,7 @@ class Finding:
     fix: str = ""
 
 
+_EXPIRES_SOON_S = 30 * 86_400.0
 #: Seconds that an engine gets for one answer.
 _ENGINE_S = 10.0
 
@@ -61,6 +64,7 @@ def examine(config: Config) -> Iterator[Finding]:
     yield from _broker(config)
     yield from _collector(config)
     yield _store(config)
+    yield _signing(config)
 
 
 def _python() -> Finding:
@@ -133,7 +137,7 @@ def _broker(config: Config) -> Iterator[Finding]:
 
 def _collector(config: Config) -> Iterator[Finding]:
     try:
-        records = HttpRecords(config.collector, config.token)
+        records = HttpRecords(config.collector, config.token, config.ca_file)
         try:
             studies = records.studies()
         finally:
@@ -148,7 +152,7 @@ def _collector(config: Config) -> Iterator[Finding]:
 
 def _store(config: Config) -> Finding:
     try:
-        store = open_store(config.store, config.store_token)
+        store = open_store(config.store, config.store_token, config.ca_file)
         with closing(store), tempfile.TemporaryFile() as probe:
             probe.write(b"queue-runner store check\n")
             probe.seek(0)
@@ -157,6 +161,25 @@ def _store(config: Config) -> Finding:
         fix = "name another with --store or QUEUE_RUNNER_STORE"
         return Finding("store", Level.FAILED, f"{config.store}: {error}", fix)
     return Finding("store", Level.OK, f"{config.store}: writable{_free(config.store)}")
+
+
+def _signing(config: Config) -> Finding:
+    if config.keys_file is None:
+        # without a broker of their own, messages do not leave the process
+        level = Level.WARNING if "broker" in config.given else Level.NOTE
+        detail = "no keys: who can write to the broker can have workers run anything"
+        return Finding("signing", level, detail, "queue-runner keys new; see docs/security.md")
+    try:
+        keys = read_key_file(config.keys_file)
+        signer = keys.signer(time.time())
+    except KeysRefused as error:
+        text = str(error).removeprefix(f"{config.keys_file}: ")
+        return Finding("signing", Level.FAILED, f"{config.keys_file}: {text}")
+    detail = f"{config.keys_file}: keys {', '.join(sorted(keys.keys))}; {signer.name} signs"
+    if not signer.may_sign(time.time() + _EXPIRES_SOON_S):
+        fix = "make the next key in good time: docs/security.md, Rotation"
+        return Finding("signing", Level.WARNING, f"{detail}, and expires within 30 days", fix)
+    return Finding("signing", Level.OK, detail)
 
 
 def _free(url: str) -> str:

@@ -13,6 +13,7 @@ with Client("redis://localhost") as client:
 from __future__ import annotations
 
 import io
+import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from queue_runner.brokers.registry import connect
 from queue_runner.client.config import Config, load_config
 from queue_runner.client.fetch import Fetched, fetch_results
 from queue_runner.client.frames import to_frame
-from queue_runner.client.http import HttpRecords
+from queue_runner.client.missing import send_missing
 from queue_runner.client.submit import (
     Progress,
     job_message,
@@ -43,23 +44,29 @@ from queue_runner.model import (
     StudyStatus,
     WorkerStatus,
 )
-from queue_runner.records import Records
+from queue_runner.records import Arrivals, Records
+from queue_runner.signing import UNSIGNED, Seal, open_seal
 from queue_runner.store import Store, open_store
 from queue_runner.tables import Row, flatten
 
 if TYPE_CHECKING:
+    from queue_runner.client.http import HttpRecords
     from queue_runner.study import Study
 
 _PAGE = 1000
+#: Seconds for which the collector is asked to wait when there is nothing yet.
+_WAIT_S = 10.0
+#: Seconds between questions for a study that is not known yet.
+_UNKNOWN_S = 0.05
 _UNFINISHED_STATES = (State.FAILED, State.CANCELLED)
 
 
 class Client:
     """A connection to a queue-runner system: its broker, its collector, its store.
 
-    broker, collector, store: URLs; token: the collector's bearer token. What is not given comes from
-    the environment or a configuration file (see `queue_runner.client.config`). Nothing is connected
-    before it is needed.
+    broker, collector, store: URLs; token: the collector's bearer token; keys_file: what signs jobs and
+    requests. What is not given comes from the environment or a configuration file (see
+    `queue_runner.client.config`). Nothing is connected before it is needed.
     """
 
     def __init__(
@@ -69,20 +76,25 @@ class Client:
         collector: str | None = None,
         token: str | None = None,
         store: str | None = None,
+        keys_file: str | None = None,
     ) -> None:
         self.config: Config = load_config(
-            broker=broker, collector=collector, token=token, store=store
+            broker=broker, collector=collector, token=token, store=store, keys_file=keys_file
         )
         self._broker: Broker | None = None
         self._records: Records | None = None
+        self._http: HttpRecords | None = None
         self._store: Store | None = None
+        self._seal: Seal | None = None
         self._owned: list[Any] = []
 
     @classmethod
-    def over(cls, records: Records, broker: Broker | None, store_url: str) -> Self:
+    def over(
+        cls, records: Records, broker: Broker | None, store_url: str, seal: Seal = UNSIGNED
+    ) -> Self:
         """A client over parts that somebody else opened, and will close: an embedded run's."""
         client = cls(store=store_url)
-        client._records, client._broker = records, broker
+        client._records, client._broker, client._seal = records, broker, seal
         return client
 
     @property
@@ -95,17 +107,29 @@ class Client:
     @property
     def records(self) -> Records:
         if self._records is None:
-            http = HttpRecords(self.config.collector, self.config.token)
-            self._records = http
+            # an HTTP client takes long to import, and most that `run` does needs none
+            from queue_runner.client.http import HttpRecords
+
+            http = HttpRecords(self.config.collector, self.config.token, self.config.ca_file)
+            self._records = self._http = http
             self._owned.append(http)
         return self._records
 
     @property
     def store(self) -> Store:
         if self._store is None:
-            self._store = open_store(self.config.store, self.config.store_token)
+            config = self.config
+            self._store = open_store(
+                config.store, config.store_token, config.ca_file, config.bundles
+            )
             self._owned.append(self._store)
         return self._store
+
+    @property
+    def seal(self) -> Seal:
+        if self._seal is None:
+            self._seal = open_seal(self.config.keys_file)
+        return self._seal
 
     # -- submit -------------------------------------------------------------------------------
 
@@ -114,16 +138,25 @@ class Client:
 
         The same study (see `Study`: what determines its results) is the same study id: submitting it
         again goes on where a submission was interrupted, and otherwise changes nothing.
-        Raises `StudyError`, `BrokerUnavailable`, `BrokerRefused`, `CollectorUnavailable`.
+        Raises `StudyError`, `BrokerUnavailable`, `BrokerRefused`, `CollectorUnavailable`,
+        `KeysRefused`.
         """
+        seal = self.seal
         study = pinned(study)
         bundle = send_template(study, self.store)
         record = study.record(bundle, time.time())
         start = self._submitted(record.id)
         if start < record.total:
             jobs = study.jobs(bundle, start=start)
-            submit_jobs(self.broker, record, jobs, start=start, progress=progress)
+            submit_jobs(self.broker, record, jobs, start=start, progress=progress, seal=seal)
         return StudyHandle(self, record.id)
+
+    def check(self) -> None:
+        """Raises at once what would keep a study from being submitted: `KeysRefused`, `BrokerUnavailable`,
+        `BrokerRefused`.
+        """
+        self._seal = self.seal
+        self.broker.server()
 
     def _submitted(self, study_id: str) -> int:
         try:
@@ -166,10 +199,11 @@ class Client:
         """
         handle = self.handle(study)
         before = handle.status().cancelled
-        if isinstance(self.records, HttpRecords):
-            self.records.cancel(handle.id, jobs)
+        if self._http is not None:
+            self._http.cancel(handle.id, jobs)
         else:
-            self.broker.publish([to_inbox(CancelRequest(study=handle.id, jobs=tuple(jobs)))])
+            request = CancelRequest(study=handle.id, jobs=tuple(jobs))
+            self.broker.publish([to_inbox(request, self.seal)])
             self.await_inbox()
         return handle.status().cancelled - before
 
@@ -193,7 +227,10 @@ class Client:
         messages = [
             # a second's delay lets the lifted cancel reach the workers before the job does
             job_message(
-                rebuilt.job(result.index, record.bundle), attempt=result.attempt + 1, delay_s=1.0
+                rebuilt.job(result.index, record.bundle),
+                seal=self.seal,
+                attempt=result.attempt + 1,
+                delay_s=1.0,
             )
             for result in again
         ]
@@ -201,14 +238,22 @@ class Client:
             self.broker.publish(messages[first : first + _PAGE])
         return len(messages)
 
+    def retry_missing(self, study: str, *, anyway: bool = False) -> int:
+        """Enqueue submitted jobs again that have no result, for a broker lost them; returns how many.
+
+        Raises `FixThis` while the broker holds messages that they may be, unless `anyway`: then those
+        that are not lost run twice, and are recorded once.
+        """
+        return send_missing(self, study, anyway=anyway)
+
     def _lift(self, study: str, jobs: Sequence[str]) -> None:
         for first in range(0, len(jobs), _PAGE):
             some = tuple(jobs[first : first + _PAGE])
-            if isinstance(self.records, HttpRecords):
-                self.records.retry(study, some)
+            if self._http is not None:
+                self._http.retry(study, some)
             else:
-                self.broker.publish([to_inbox(RetryRequest(study=study, jobs=some))])
-        if not isinstance(self.records, HttpRecords):
+                self.broker.publish([to_inbox(RetryRequest(study=study, jobs=some), self.seal)])
+        if self._http is None:
             self.await_inbox()
 
     def await_inbox(self, timeout_s: float = 30.0) -> None:
@@ -268,6 +313,10 @@ def pinned(study: Study) -> Study:
         ) from error
 
 
+def _end(timeout_s: float | None) -> float:
+    return math.inf if timeout_s is None else time.monotonic() + timeout_s
+
+
 class StudyHandle:
     """A submitted study."""
 
@@ -288,30 +337,33 @@ class StudyHandle:
         """Final results so far, in the order of the points."""
         return self.client._all(self.id, states)
 
-    def as_completed(self, timeout_s: float | None = None, poll_s: float = 0.2) -> Iterator[Result]:
+    def as_completed(self, timeout_s: float | None = None) -> Iterator[Result]:
         """Results as they arrive, until every job has one.
 
         Raises `TimeoutError` when none arrived for `timeout_s` seconds.
         """
-        cursor, seen, quiet_since = 0, 0, time.monotonic()
+        cursor, seen, end = 0, 0, _end(timeout_s)
         while True:
-            status = self.status_or_none()
-            arrived: list[Result] = []
-            if status is not None:
-                arrived, cursor = self.client.records.arrivals(self.id, cursor=cursor)
-            yield from arrived
-            if arrived:
-                seen, quiet_since = seen + len(arrived), time.monotonic()
-                continue
-            # the status was asked for before the arrivals: nothing can have come in between
-            if status is not None and status.done:
+            wait_s = min(_WAIT_S, max(0.0, end - time.monotonic()))
+            arrived = self._arrivals(cursor, wait_s)
+            yield from arrived.results
+            if arrived.done:
                 return
-            if timeout_s is not None and time.monotonic() - quiet_since > timeout_s:
+            cursor, seen = arrived.cursor, seen + len(arrived.results)
+            if arrived.results:
+                end = _end(timeout_s)
+            elif time.monotonic() >= end:
                 raise TimeoutError(
                     f"{self.id}: no result for {timeout_s:g} s; {seen} have come."
                     " Is a worker running? See `queue-runner status`."
                 )
-            time.sleep(poll_s)
+
+    def _arrivals(self, cursor: int, wait_s: float) -> Arrivals:
+        try:
+            return self.client.records.arrivals(self.id, cursor=cursor, wait_s=wait_s)
+        except NotFound:  # submitted a moment ago: the collector has not taken it in yet
+            time.sleep(min(_UNKNOWN_S, wait_s))
+            return Arrivals((), cursor, done=False)
 
     def status_or_none(self) -> StudyStatus | None:
         """The status; None while the collector has not taken the study in yet."""
@@ -347,3 +399,6 @@ class StudyHandle:
 
     def retry(self, jobs: Sequence[str] = ()) -> int:
         return self.client.retry(self.id, jobs)
+
+    def retry_missing(self, *, anyway: bool = False) -> int:
+        return self.client.retry_missing(self.id, anyway=anyway)

@@ -7,28 +7,37 @@ database as they do between hosts, which is why a run that was killed goes on wh
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from queue_runner.brokers.base import Broker
 from queue_runner.brokers.registry import connect
 from queue_runner.brokers.zeromq.server import BrokerServer
 from queue_runner.client.folder import RunFolder
+from queue_runner.client.private import private_folder
+from queue_runner.collector.database import Database
 from queue_runner.collector.service import Collector
 from queue_runner.errors import QueueRunnerError
-from queue_runner.workers.daemon import Worker, WorkerSettings
+from queue_runner.workers.daemon import Worker
+from queue_runner.workers.settings import WorkerSettings
+
+#: Seconds for which the parts wait at the broker when there is nothing to do, and how late they notice that
+#: they are to end. It is in the same process, where asking again costs nothing.
+WAIT_S = 0.1
 
 
 class Embedded:
-    """A running embedded system. `broker` is a connection for the caller's own use."""
+    """A running embedded system. `broker` is a connection for the caller's own use, `seal` goes with it;
+    `database` is the collector's, which tells its news.
+    """
 
-    def __init__(self, run: RunFolder, url: str, broker: Broker) -> None:
+    def __init__(self, run: RunFolder, url: str, broker: Broker, database: Database) -> None:
         self.run = run
         self.url = url
         self.broker = broker
+        self.database = database
+        self.seal = run.seal()
         self.failed: BaseException | None = None
         self._worker: Worker | None = None
         self._worker_thread: threading.Thread | None = None
@@ -39,7 +48,7 @@ class Embedded:
             self._worker.drain()
 
     def start_worker(self, settings: WorkerSettings, stack: ExitStack) -> None:
-        worker = Worker(settings, stack.enter_context(connect(self.url)))
+        worker = Worker(settings, stack.enter_context(connect(self.url)), self.seal)
         thread = self.watch("worker", worker.run)
         self._worker, self._worker_thread = worker, thread
         stack.callback(thread.join)
@@ -77,15 +86,18 @@ def embedded(run: RunFolder, worker: WorkerSettings | None) -> Iterator[Embedded
     run.make()
     with ExitStack() as stack:
         stack.enter_context(run.locked())
-        # sockets have a path limit of 107 bytes, which a run's folder may exceed; only we may enter
-        private = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="queue-runner-")))
+        run.make_keys()
+        # the run's own folder may have too long a path
+        private = stack.enter_context(private_folder())
+        database = run.open_database()
+        stack.callback(database.close)
         server = BrokerServer([f"zmq+ipc://{private}/broker"], run.journal, release_leases=True)
         server.start()
         stack.callback(server.stop)
         url = server.urls[0]
         _announce(run, url, stack)
 
-        system = Embedded(run, url, stack.enter_context(connect(url)))
+        system = Embedded(run, url, stack.enter_context(connect(url)), database)
         _start_collector(system, stack)
         if worker is not None:
             system.start_worker(worker, stack)
@@ -93,9 +105,8 @@ def embedded(run: RunFolder, worker: WorkerSettings | None) -> Iterator[Embedded
 
 
 def _start_collector(system: Embedded, stack: ExitStack) -> None:
-    database = system.run.open_database()
-    stack.callback(database.close)
-    collector = Collector(stack.enter_context(connect(system.url)), database)
+    broker = stack.enter_context(connect(system.url))
+    collector = Collector(broker, system.database, system.seal, wait_s=WAIT_S)
     thread = system.watch("collector", collector.run)
     stack.callback(thread.join)
     stack.callback(collector.drain)

@@ -3,7 +3,7 @@
 runs/
   store/                 templates and artifacts by SHA-256
   cavity-1f0c9a7e21/
-    state/               broker.sqlite, collector.sqlite, lock, broker.url while it runs
+    state/               broker.sqlite, collector.sqlite, keys.json, lock, broker.url while it runs
     work/                work folders of running (and, if asked, failed) jobs
     results.csv, plot.png
 """
@@ -13,13 +13,18 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from queue_runner.collector.database import Database
 from queue_runner.errors import FixThis, NotFound
-from queue_runner.model import Result, State, StudyRecord, StudyStatus, WorkerStatus
+from queue_runner.model import MissingJob, Result, State, StudyRecord, StudyStatus, WorkerStatus
+from queue_runner.records import Arrivals
+from queue_runner.signing import Seal, open_seal
+from queue_runner.signing.file import write_key_file
+from queue_runner.signing.keys import Key, KeySet
 
 #: Below this much free space neither the broker's journal nor the database can go on.
 _ROOM_BYTES = 4 * 1024 * 1024
@@ -34,6 +39,7 @@ class RunFolder:
         self.journal = self.state / "broker.sqlite"
         self.database = self.state / "collector.sqlite"
         self.broker_url = self.state / "broker.url"
+        self.keys = self.state / "keys.json"
         self.work = root / "work"
         self.table = root / "results.csv"
         self.plot = root / "plot.png"
@@ -51,6 +57,16 @@ class RunFolder:
                 f" {_ROOM_BYTES // 1024**2} MiB beside what its jobs write. Make room, or choose another"
                 " --folder; the same command goes on where it stopped."
             )
+
+    def seal(self) -> Seal:
+        """Of the run's own keys. A run that was begun without any goes on without."""
+        # on a disk that knows no rights, the broker's journal beside them is as open as they are
+        return open_seal(self.keys if self.keys.exists() else None, guarded=False)
+
+    def make_keys(self) -> None:
+        """Once, before there is any message."""
+        if not self.keys.exists() and not self.journal.exists():
+            write_key_file(self.keys, KeySet({}).with_key(Key.make("run", time.time())))
 
     def open_database(self) -> Database:
         return Database(f"sqlite:///{self.database}")
@@ -138,10 +154,15 @@ class RunsFolder:
         return self._database(run).results(run.root.name, after=after, limit=limit, states=states)
 
     def arrivals(
-        self, study: str, *, cursor: int = 0, limit: int = 1000
-    ) -> tuple[list[Result], int]:
+        self, study: str, *, cursor: int = 0, limit: int = 1000, wait_s: float = 0.0
+    ) -> Arrivals:
         run = self.find(study)
-        return self._database(run).arrivals(run.root.name, cursor=cursor, limit=limit)
+        database = self._database(run)
+        return database.arrivals(run.root.name, cursor=cursor, limit=limit, wait_s=wait_s)
+
+    def missing(self, study: str, *, after: int = -1, limit: int = 1000) -> list[MissingJob]:
+        run = self.find(study)
+        return self._database(run).missing(run.root.name, after=after, limit=limit)
 
     def result(self, job_id: str) -> Result:
         return self._of_job(job_id).result(job_id)
@@ -153,6 +174,10 @@ class RunsFolder:
         """Hashes of all that the runs need of the store; see `Database.references`."""
         for database in self._databases():
             yield from database.references()
+
+    def is_finished(self, job_id: str) -> bool:
+        """Whether a job has its final result; False for one that no run here has."""
+        return any(database.is_finished(job_id) for database in self._databases())
 
     def workers(self) -> list[WorkerStatus]:
         return [

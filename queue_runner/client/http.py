@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-import httpx
-
 from queue_runner.errors import CollectorRefused, CollectorUnavailable, NotFound, WireError
-from queue_runner.model import Result, State, StudyRecord, StudyStatus, WorkerStatus
-from queue_runner.wire import from_plain
+from queue_runner.http import Response, Session, Unanswered, succeeded
+from queue_runner.model import MissingJob, Result, State, StudyRecord, StudyStatus, WorkerStatus
+from queue_runner.records import Arrivals
+from queue_runner.tls import distrust
+from queue_runner.unpacking import UnpackError, unpack
+from queue_runner.wire import decode, from_plain
 
 T = TypeVar("T")
 
@@ -19,17 +23,19 @@ T = TypeVar("T")
 _TIMEOUT_S = 30.0
 _TRIES = 3
 _BACK_OFF_S = 0.3
+#: Results come as the messages that they once were: no side has to turn them into JSON and back.
+_PACKED = {"format": "msgpack"}
+_MSGPACK = "application/vnd.msgpack"
 
 
 class HttpRecords:
     """Raises `CollectorUnavailable`, `CollectorRefused` (token, request), `NotFound`."""
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(self, url: str, token: str | None, ca_file: Path | None = None) -> None:
         self.url = url.rstrip("/")
-        headers = {"authorization": f"Bearer {token}"} if token else {}
         try:
-            self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT_S)
-        except (httpx.InvalidURL, ValueError, TypeError) as error:
+            self._http = Session(url, token, ca_file, timeout_s=_TIMEOUT_S)
+        except ValueError as error:
             raise CollectorRefused(f"{url!r} is no collector URL: {error}") from error
 
     def close(self) -> None:
@@ -51,14 +57,18 @@ class HttpRecords:
     ) -> list[Result]:
         query = {"after": after, "limit": limit}
         wanted = {"state": ",".join(state.value for state in states)} if states else {}
-        answer = self._get(f"{_of(study)}/results", {**query, **wanted})
-        return [self._read(Result, item) for item in answer]
+        return self._unpack(self._get(f"{_of(study)}/results", {**query, **wanted, **_PACKED}))[0]
 
     def arrivals(
-        self, study: str, *, cursor: int = 0, limit: int = 1000
-    ) -> tuple[list[Result], int]:
-        answer = self._get(f"{_of(study)}/arrivals", {"cursor": cursor, "limit": limit})
-        return [self._read(Result, item) for item in answer["results"]], int(answer["cursor"])
+        self, study: str, *, cursor: int = 0, limit: int = 1000, wait_s: float = 0.0
+    ) -> Arrivals:
+        query = {"cursor": cursor, "limit": limit, "wait": math.ceil(wait_s), **_PACKED}
+        results, rest = self._unpack(self._get(f"{_of(study)}/arrivals", query))
+        return Arrivals(results, int(rest["cursor"]), bool(rest["done"]))
+
+    def missing(self, study: str, *, after: int = -1, limit: int = 1000) -> list[MissingJob]:
+        answer = self._get(f"{_of(study)}/missing", {"after": after, "limit": limit})
+        return [self._read(MissingJob, item) for item in answer]
 
     def result(self, job_id: str) -> Result:
         return self._read(Result, self._get(f"/v1/jobs/{quote(job_id, safe='')}"))
@@ -83,8 +93,9 @@ class HttpRecords:
     def _get(self, path: str, query: dict[str, Any] | None = None) -> Any:
         for attempt in range(_TRIES):
             try:
-                return self._answer(self._http.get(path, params=query or {}))
-            except httpx.TransportError as error:
+                return self._answer(self._http.request("GET", path, query))
+            except Unanswered as error:
+                self._check_trust(error)
                 if attempt == _TRIES - 1:
                     raise self._unavailable(error) from error
                 time.sleep(_BACK_OFF_S * 2**attempt)
@@ -92,31 +103,39 @@ class HttpRecords:
 
     def _post(self, path: str, jobs: Sequence[str]) -> Any:
         try:
-            return self._answer(self._http.post(path, json={"jobs": list(jobs)}))
-        except httpx.TransportError as error:
+            return self._answer(self._http.request("POST", path, json={"jobs": list(jobs)}))
+        except Unanswered as error:
+            self._check_trust(error)
             raise self._unavailable(error) from error
 
-    def _unavailable(self, error: httpx.TransportError) -> CollectorUnavailable:
+    def _check_trust(self, error: Unanswered) -> None:
+        if (why := distrust(error)) is not None:
+            raise CollectorRefused(f"the collector at {self.url}: {why}") from error
+
+    def _unavailable(self, error: Unanswered) -> CollectorUnavailable:
         return CollectorUnavailable(
             f"no collector answers at {self.url}: {str(error).rstrip('.') or type(error).__name__}."
-            " Start one with `queue-runner collector`, or set QUEUE_RUNNER_COLLECTOR."
+            " Start one with `queue-runner collector`, or set QUEUE_RUNNER_COLLECTOR"
+            f"{_or_https(self.url, error)}."
         )
 
-    def _answer(self, response: httpx.Response) -> Any:
-        if response.is_success:
+    def _answer(self, response: Response) -> Any:
+        if succeeded(response):
             try:
+                if response.headers.get("content-type") == _MSGPACK:
+                    return response.data
                 return response.json()
             except ValueError as error:
                 raise CollectorRefused(f"{self.url} answers, but is no collector") from error
         text = _message(response)
-        if response.status_code == 401:
+        if response.status == 401:
             raise CollectorRefused(
                 f"the collector at {self.url} wants its token: set QUEUE_RUNNER_TOKEN_FILE to the"
                 " file that holds it"
             )
-        if response.status_code == 404:
+        if response.status == 404:
             raise NotFound(text)
-        if response.status_code == 503:
+        if response.status == 503:
             raise CollectorUnavailable(f"the collector at {self.url}: {text}")
         raise CollectorRefused(f"the collector at {self.url}: {text}")
 
@@ -124,18 +143,34 @@ class HttpRecords:
         try:
             return from_plain(expected, plain)
         except WireError as error:
-            raise CollectorRefused(
-                f"the collector at {self.url} gives another kind of answer: {error}."
-                " Are client and collector of the same version?"
-            ) from error
+            raise self._of_another_kind(error) from error
+
+    def _unpack(self, packed: Any) -> tuple[list[Result], dict[str, Any]]:
+        """Results that came as the messages that they once were, and what came with them."""
+        try:
+            answer = unpack(packed)
+            return [decode(body, Result) for body in answer.pop("results")], answer
+        except (WireError, UnpackError, AttributeError, TypeError, KeyError) as error:
+            raise self._of_another_kind(error) from error
+
+    def _of_another_kind(self, error: Exception) -> CollectorRefused:
+        return CollectorRefused(
+            f"the collector at {self.url} gives another kind of answer: {error}."
+            " Are client and collector of the same version?"
+        )
+
+
+def _or_https(url: str, error: Unanswered) -> str:
+    """A server that speaks TLS hangs up on who does not."""
+    return ", to https:// if it serves that" if error.hung_up and url.startswith("http:") else ""
 
 
 def _of(study: str) -> str:
     return f"/v1/studies/{quote(study, safe='')}"
 
 
-def _message(response: httpx.Response) -> str:
+def _message(response: Response) -> str:
     try:
         return str(response.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        return f"{response.status_code} {response.reason_phrase}"
+        return f"{response.status} {response.reason}"

@@ -17,8 +17,7 @@ from queue_runner.client.client import Client
 from queue_runner.model import Job, Result
 from queue_runner.workers.attempt import Workplace, attempt_job
 from queue_runner.workers.bundles import Bundles
-from queue_runner.workers.daemon import RUNTIMES
-from queue_runner.workers.runtimes.base import Runtime, Stop
+from queue_runner.workers.runtimes.base import RUNTIMES, Runtime, Stop
 
 _TIMES = ("execution_time", "clock_time")
 

@@ -11,13 +11,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from queue_runner.client.client import Client, StudyHandle, pinned
-from queue_runner.client.embedded import Embedded, embedded
+from queue_runner.client.config import load_config
+from queue_runner.client.embedded import WAIT_S, Embedded, embedded
 from queue_runner.client.folder import RunFolder, RunsFolder
 from queue_runner.client.plots import choose_axes, draw
 from queue_runner.client.runtimes import AUTO, choose_runtime
@@ -25,7 +26,7 @@ from queue_runner.client.submit import send_template
 from queue_runner.errors import FixThis, MissingTool, NotFound, StudyError
 from queue_runner.model import StudyRecord, StudyStatus
 from queue_runner.tables import csv_lines, metric_column
-from queue_runner.workers.daemon import WorkerSettings
+from queue_runner.workers.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from queue_runner.study import Study
@@ -34,18 +35,23 @@ if TYPE_CHECKING:
 _LEASE_S = 30.0
 #: Seconds that running jobs get to end by themselves when a run is interrupted.
 GRACE_S = 2.0
-_POLL_S = 0.1
+#: Seconds between looks at a run when nothing changes, and at least.
+_POLL_S, _PACE_S = 0.1, 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """folder: holds `STUDY-ID/` for each study and the store they share. cores, memory: None for all."""
+    """folder: holds `STUDY-ID/` for each study and the store they share. cores, memory: None for all.
+
+    warm: with runtime `docker`, containers serve one job after another.
+    """
 
     folder: Path = Path("runs")
     cores: int | None = None
     memory_bytes: int | None = None
     keep_folders: str = "failed"
     runtime: str = "process"
+    warm: bool = False
 
     @property
     def usable_cores(self) -> int:
@@ -64,16 +70,21 @@ class LocalRun:
         self, seen: Callable[[StudyStatus], None], interrupted: threading.Event
     ) -> StudyStatus:
         """Call `seen` with the status until all jobs have a result or `interrupted` is set."""
-        while True:
-            self._system.check()
-            self.run.check_room()
-            status = self.handle.status_or_none()
-            if status is not None:
-                seen(status)
-            if interrupted.wait(0 if status is not None and status.done else _POLL_S):
-                return self.handle.status()
-            if status is not None and status.done:
-                return status
+        changed = threading.Event()
+        with self._system.database.news.listening(lambda studies: changed.set()):
+            while True:
+                changed.clear()
+                self._system.check()
+                self.run.check_room()
+                status = self.handle.status_or_none()
+                if status is not None:
+                    seen(status)
+                    if status.done:
+                        return status
+                # results may come by the hundred in a second, and each look costs a little
+                if interrupted.wait(_PACE_S):
+                    return self.handle.status()
+                changed.wait(_POLL_S)
 
     def drain(self) -> None:
         self._system.drain()
@@ -93,22 +104,19 @@ def local_run(study: Study, settings: RunSettings) -> Iterator[LocalRun]:
     run = runs.run(record.id)
     run.make()
     run.check_room()
-    database = run.open_database()
-    try:
-        with embedded(run, _worker(study, settings, run, runs.store_url)) as system:
-            client = Client.over(database, system.broker, runs.store_url)
-            # what the last run left for the collector tells how far its submission got
-            client.await_inbox()
-            handle = client.submit(study)
-            yield LocalRun(run, handle, system)
-    finally:
-        database.close()
+    with embedded(run, _worker(study, settings, run, runs.store_url)) as system:
+        client = Client.over(system.database, system.broker, runs.store_url, system.seal)
+        # what the last run left for the collector tells how far its submission got
+        client.await_inbox()
+        handle = client.submit(study)
+        yield LocalRun(run, handle, system)
 
 
 def _record(study: Study, store_url: str) -> StudyRecord:
     from queue_runner.store import open_store
 
-    return study.record(send_template(study, open_store(store_url)), time.time())
+    store = open_store(store_url, bundles=load_config().bundles)
+    return study.record(send_template(study, store), time.time())
 
 
 def _worker(study: Study, settings: RunSettings, run: RunFolder, store_url: str) -> WorkerSettings:
@@ -130,6 +138,9 @@ def _worker(study: Study, settings: RunSettings, run: RunFolder, store_url: str)
         grace_s=GRACE_S,
         keep_folders=settings.keep_folders,
         runtime=settings.runtime,
+        warm=settings.warm,
+        bundles=load_config().bundles,
+        wait_s=WAIT_S,
     )
 
 
@@ -138,24 +149,20 @@ def existing_run(runs: RunsFolder, run: RunFolder) -> Iterator[Client]:
     """A client that can cancel and retry in a run's folder, whether or not it is running right now."""
     from queue_runner.brokers.registry import connect
 
-    database = run.open_database()
-    try:
-        if run.running():
-            try:
-                url = run.broker_url.read_text()
-            except FileNotFoundError as error:
-                raise FixThis(
-                    f"{run.root}: a run is just starting or ending; try again in a moment"
-                ) from error
-            with connect(url) as broker:
-                yield Client.over(database, broker, runs.store_url)
-        else:
-            with embedded(run, None) as system:
-                client = Client.over(database, system.broker, runs.store_url)
-                client.await_inbox()
-                yield client
-    finally:
-        database.close()
+    if run.running():
+        try:
+            url = run.broker_url.read_text()
+        except FileNotFoundError as error:
+            raise FixThis(
+                f"{run.root}: a run is just starting or ending; try again in a moment"
+            ) from error
+        with closing(run.open_database()) as database, connect(url) as broker:
+            yield Client.over(database, broker, runs.store_url, run.seal())
+    else:
+        with embedded(run, None) as system:
+            client = Client.over(system.database, system.broker, runs.store_url, system.seal)
+            client.await_inbox()
+            yield client
 
 
 def write_outputs(handle: StudyHandle, run: RunFolder) -> list[Path]:
@@ -201,15 +208,19 @@ def run(
     *,
     cores: int | None = None,
     runtime: str = AUTO,
+    warm: bool = False,
     progress: Callable[[StudyStatus], None] = lambda status: None,
 ) -> StudyHandle:
     """Run a study here to its end; returns a handle to its results, which stay in `folder`.
 
     runtime: "docker", "process", or "auto": containers where a Docker engine has the kind's image.
+    warm: containers, where there are any, serve one job after another.
     Interrupted (KeyboardInterrupt, or killed), the same call goes on where it stopped.
     """
     name = choose_runtime(study, lambda text: None) if runtime == AUTO else runtime
-    settings = RunSettings(folder=Path(folder), cores=cores, runtime=name)
+    settings = RunSettings(
+        folder=Path(folder), cores=cores, runtime=name, warm=warm and name == "docker"
+    )
     with local_run(study, settings) as local:
         local.follow(progress, threading.Event())
         study_id = local.handle.id

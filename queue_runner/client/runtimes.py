@@ -7,12 +7,22 @@ import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from queue_runner import plugins
 from queue_runner.errors import QueueRunnerError
+from queue_runner.workers.runtimes.base import RUNTIMES
 
 if TYPE_CHECKING:
     from queue_runner.study import Study
 
 AUTO, PROCESS, DOCKER = "auto", "process", "docker"
+
+
+def known_runtime(name: str) -> str:
+    """`name`, which is `auto` or that of a runtime that is installed. Raises `ValueError`."""
+    known = sorted({AUTO, *plugins.names(RUNTIMES)})
+    if name not in known:
+        raise ValueError(f"no runtime {name!r} is installed; expected one of {', '.join(known)}")
+    return name
 
 
 def choose_runtime(study: Study, say: Callable[[str], None]) -> str:

@@ -1,23 +1,27 @@
 """Send a study's jobs to the broker, in batches, so that doing it again goes on where it stopped.
 
-Each batch travels with a `JobsSubmitted` for the collector. Redis and the ZeroMQ server store the two
-together; RabbitMQ confirms both before the next batch is sent. So a client that was killed half-way
-repeats at most one batch, and the collector keeps one result per job in any case.
+The first batch travels with the study, each later one with a `JobsSubmitted` for the collector that tells of
+the batches *before* it, which have been confirmed: brokers may store a part of what they are given and fail,
+and a note that is there before its jobs would have them never sent. So a client that was killed half-way
+repeats two batches at most, and the collector keeps one result per job in any case.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from queue_runner.brokers.base import Broker, Message
 from queue_runner.model import INBOX_QUEUE, Job, JobsSubmitted, StudyRecord, job_queue
+from queue_runner.signing import REQUESTS, UNSIGNED, Seal, on_queue
 from queue_runner.store import Store
 from queue_runner.wire import encode
 
 if TYPE_CHECKING:
     from queue_runner.study import Study
+
+T = TypeVar("T")
 
 #: Jobs a message batch holds: enough to make round trips invisible, small enough to repeat.
 BATCH = 500
@@ -36,10 +40,14 @@ def send_template(study: Study, store: Store) -> str | None:
     return None if template is None else store.put_folder(template.folder, template.exclude)
 
 
-def job_message(job: Job, *, attempt: int = 1, delay_s: float = 0.0) -> Message:
+def job_message(
+    job: Job, *, seal: Seal = UNSIGNED, attempt: int = 1, delay_s: float = 0.0
+) -> Message:
+    """Raises `KeysRefused`."""
+    queue = job_queue(job.queue)
     return Message(
-        queue=job_queue(job.queue),
-        body=encode(job),
+        queue=queue,
+        body=seal.seal(encode(job), on_queue(queue)),
         size=job.resources.cores,
         priority=job.priority,
         attempt=attempt,
@@ -47,9 +55,9 @@ def job_message(job: Job, *, attempt: int = 1, delay_s: float = 0.0) -> Message:
     )
 
 
-def to_inbox(item: object) -> Message:
-    """A message for the collector, ahead of waiting results."""
-    return Message(queue=INBOX_QUEUE, body=encode(item), priority=1)
+def to_inbox(item: object, seal: Seal = UNSIGNED) -> Message:
+    """A message for the collector, ahead of waiting results. Raises `KeysRefused`."""
+    return Message(queue=INBOX_QUEUE, body=seal.seal(encode(item), REQUESTS), priority=1)
 
 
 def submit_jobs(
@@ -60,24 +68,27 @@ def submit_jobs(
     start: int,
     progress: Progress | None = None,
     timeout_s: float = 60.0,
+    seal: Seal = UNSIGNED,
 ) -> int:
     """Publish `jobs`, the first of which has the index `start`; returns how many were sent.
 
     Calls `progress(sent so far counted from 0, total)` after each confirmed batch.
-    Raises `BrokerUnavailable`, `BrokerRefused`, `StudyError`.
+    Raises `BrokerUnavailable`, `BrokerRefused`, `StudyError`, `KeysRefused`.
     """
-    broker.publish([to_inbox(record)], timeout_s)
     upto = start
-    for batch in _batches(jobs, BATCH):
+    # a result that comes before its study waits for it in the collector's database
+    note = to_inbox(record, seal)
+    for batch in batches(jobs, BATCH):
+        broker.publish([note, *(job_message(job, seal=seal) for job in batch)], timeout_s)
         upto += len(batch)
-        marker = to_inbox(JobsSubmitted(study=record.id, upto=upto))
-        broker.publish([*map(job_message, batch), marker], timeout_s)
+        note = to_inbox(JobsSubmitted(study=record.id, upto=upto), seal)
         if progress is not None:
             progress(upto, record.total)
+    broker.publish([note], timeout_s)
     return upto - start
 
 
-def _batches(jobs: Iterable[Job], size: int) -> Iterator[Sequence[Job]]:
-    remaining = iter(jobs)
+def batches(items: Iterable[T], size: int) -> Iterator[Sequence[T]]:
+    remaining = iter(items)
     while batch := list(itertools.islice(remaining, size)):
         yield batch

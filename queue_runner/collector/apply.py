@@ -10,11 +10,12 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sqlalchemy import Connection, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, delete, select, update
 
 from queue_runner.collector import schema
 from queue_runner.collector.rules import Stored, Verdict, judge
@@ -37,16 +38,32 @@ _SOME = 500
 _CANCEL_CHUNK = 10_000
 
 
-def apply_items(connection: Connection, items: Sequence[InboxItem]) -> list[Cancel]:
-    """Apply items in their order; returns the broadcasts that follow from them."""
-    _lock_studies(connection, sorted({_study_of(item) for item in items}))
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A result and its encoded form, as it is kept."""
+
+    result: Result
+    body: bytes
+
+
+def apply_items(
+    connection: Connection, items: Sequence[InboxItem], bodies: Sequence[bytes] = ()
+) -> list[Cancel]:
+    """Apply items in their order; returns the broadcasts that follow from them.
+
+    bodies: the messages that the items came as, so that none has to be encoded again.
+    """
+    _lock_studies(connection, sorted({study_of(item) for item in items}))
     told: list[Cancel] = []
-    for kind, group in groupby(items, key=type):
-        if kind is Result:
-            _apply_results(connection, list(group))  # type: ignore[arg-type]
+    results: list[Reported] = []
+    for place, item in enumerate(items):
+        if isinstance(item, Result):
+            results.append(Reported(item, bodies[place] if bodies else encode(item)))
             continue
-        for item in group:
-            told += _apply_other(connection, item)
+        _apply_results(connection, results)
+        results.clear()
+        told += _apply_other(connection, item)
+    _apply_results(connection, results)
     return told
 
 
@@ -62,7 +79,7 @@ def _apply_other(connection: Connection, item: InboxItem) -> list[Cancel]:
     return []
 
 
-def _study_of(item: InboxItem) -> str:
+def study_of(item: InboxItem) -> str:
     return item.id if isinstance(item, StudyRecord) else item.study
 
 
@@ -85,15 +102,12 @@ def _lock_studies(connection: Connection, studies: Sequence[str]) -> None:
         for study in studies
     ]
     if rows:
-        connection.execute(_insert(connection, schema.study).on_conflict_do_nothing(), rows)
+        connection.execute(
+            schema.inserting(connection, schema.study).on_conflict_do_nothing(), rows
+        )
     for some in _chunks(studies):
         query = select(schema.study.c.id).where(schema.study.c.id.in_(some))
         connection.execute(query.order_by(schema.study.c.id).with_for_update()).all()
-
-
-def _insert(connection: Connection, table: Any) -> Any:
-    module = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return module.insert(table)
 
 
 def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -134,17 +148,20 @@ def _apply_submitted(connection: Connection, item: JobsSubmitted) -> None:
 # -- results -------------------------------------------------------------------------------------
 
 
-def _apply_results(connection: Connection, results: Sequence[Result]) -> None:
-    stored = _stored(connection, [result.job_id for result in results])
-    finals: dict[str, Result] = {}
+def _apply_results(connection: Connection, results: Sequence[Reported]) -> None:
+    if not results:
+        return
+    stored = _stored(connection, [each.result.job_id for each in results])
+    finals: dict[str, Reported] = {}
     replaced: set[str] = set()
-    history: list[Result] = []
+    history: list[Reported] = []
     deltas: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for result in results:
+    for each in results:
+        result = each.result
         before = stored.get(result.job_id)
         verdict = judge(before, result)
         if verdict is Verdict.HISTORY:
-            history.append(result)
+            history.append(each)
         elif verdict is Verdict.FINAL:
             if before is not None:
                 deltas[result.study][before.state.value] -= 1
@@ -152,7 +169,7 @@ def _apply_results(connection: Connection, results: Sequence[Result]) -> None:
                 history += [earlier] if earlier is not None else []
                 replaced |= {result.job_id} if earlier is None else set()
             deltas[result.study][result.state.value] += 1
-            finals[result.job_id] = result
+            finals[result.job_id] = each
             stored[result.job_id] = Stored(result.attempt, result.state, result.worker)
     _to_history(connection, sorted(replaced))
     _add_history(connection, history)
@@ -172,14 +189,12 @@ def _stored(connection: Connection, jobs: Sequence[str]) -> dict[str, Stored]:
 
 
 def _add_finals(
-    connection: Connection, finals: Sequence[Result], deltas: dict[str, dict[str, int]]
+    connection: Connection, finals: Sequence[Reported], deltas: dict[str, dict[str, int]]
 ) -> None:
     table = schema.study
     now = time.time()
-    rows: list[dict[str, object]] = []
-    for study, group in groupby(
-        sorted(finals, key=lambda result: result.study), key=lambda result: result.study
-    ):
+    rows: list[tuple[object, ...]] = []
+    for study, group in groupby(sorted(finals, key=_by_study), key=_by_study):
         arrived = list(group)
         counted = {name: table.c[name] + delta for name, delta in deltas[study].items()}
         last = connection.execute(
@@ -189,38 +204,55 @@ def _add_finals(
             .returning(table.c.arrivals)
         ).scalar_one()
         first = last - len(arrived) + 1
-        rows += [_row(result, first + place) for place, result in enumerate(arrived)]
+        rows += [_row(each, first + place) for place, each in enumerate(arrived)]
     if rows:
-        connection.execute(insert(schema.result), rows)
+        # SQLAlchemy's own way from a map to a row costs more than the database's
+        connection.exec_driver_sql(_insert_result(connection.dialect.name), rows)
 
 
-def _row(result: Result, arrival: int) -> dict[str, object]:
-    return {
-        "job": result.job_id,
-        "study": result.study,
-        "idx": result.index,
-        "attempt": result.attempt,
-        "state": result.state.value,
-        "worker": result.worker,
-        "arrival": arrival,
-        "body": encode(result),
-    }
+@cache
+def _insert_result(dialect: str) -> str:
+    """The statement that takes rows of `_row`."""
+    columns = schema.result.columns.keys()
+    mark = "?" if dialect == "sqlite" else "%s"
+    return f"INSERT INTO result ({', '.join(columns)}) VALUES ({', '.join([mark] * len(columns))})"
 
 
-def _add_history(connection: Connection, results: Sequence[Result]) -> None:
+def _by_study(reported: Reported) -> str:
+    return reported.result.study
+
+
+def _row(reported: Reported, arrival: int) -> tuple[object, ...]:
+    """In the order of the table's columns."""
+    result = reported.result
+    return (
+        result.job_id,
+        result.study,
+        result.index,
+        result.attempt,
+        result.state.value,
+        result.worker,
+        arrival,
+        reported.body,
+    )
+
+
+def _add_history(connection: Connection, history: Sequence[Reported]) -> None:
     rows = [
         {
-            "job": result.job_id,
-            "attempt": result.attempt,
-            "worker": result.worker,
-            "state": result.state.value,
-            "study": result.study,
-            "body": encode(result),
+            "job": each.result.job_id,
+            "attempt": each.result.attempt,
+            "worker": each.result.worker,
+            "state": each.result.state.value,
+            "study": each.result.study,
+            "body": each.body,
         }
-        for result in results
+        for each in history
     ]
     if rows:
-        connection.execute(_insert(connection, schema.attempt).on_conflict_do_nothing(), rows)
+        connection.execute(
+            schema.inserting(connection, schema.attempt).on_conflict_do_nothing(), rows
+        )
 
 
 def _to_history(connection: Connection, jobs: Sequence[str]) -> None:
@@ -237,7 +269,7 @@ def _to_history(connection: Connection, jobs: Sequence[str]) -> None:
     for some in _chunks(jobs):
         moved = select(*columns).where(final.c.job.in_(some))
         connection.execute(
-            _insert(connection, schema.attempt)
+            schema.inserting(connection, schema.attempt)
             .from_select([column.name for column in columns], moved)
             .on_conflict_do_nothing()
         )
@@ -251,7 +283,7 @@ def _apply_cancel(connection: Connection, request: CancelRequest) -> list[Cancel
     """Jobs without a final result get one that says cancelled; workers are told to stop them."""
     jobs = request.jobs or ("",)
     rows = [{"study": request.study, "job": job} for job in jobs]
-    connection.execute(_insert(connection, schema.cancel).on_conflict_do_nothing(), rows)
+    connection.execute(schema.inserting(connection, schema.cancel).on_conflict_do_nothing(), rows)
     if request.jobs:
         _cancel_jobs(connection, request.study, request.jobs)
     else:
@@ -292,7 +324,7 @@ def _index_of(study: str, job: str) -> int | None:
 
 def _add_cancelled(connection: Connection, study: str, indexes: Sequence[int]) -> None:
     jobs = [job_id(study, index) for index in indexes]
-    attempts = _last_attempts(connection, jobs)
+    attempts = last_attempts(connection, jobs)
     now = time.time()
     cancelled = [
         Result(
@@ -308,7 +340,8 @@ def _add_cancelled(connection: Connection, study: str, indexes: Sequence[int]) -
         )
         for job, index in zip(jobs, indexes, strict=True)
     ]
-    _add_finals(connection, cancelled, {study: {State.CANCELLED.value: len(cancelled)}})
+    reported = [Reported(result, encode(result)) for result in cancelled]
+    _add_finals(connection, reported, {study: {State.CANCELLED.value: len(cancelled)}})
 
 
 def job_id(study: str, index: int) -> str:
@@ -316,7 +349,8 @@ def job_id(study: str, index: int) -> str:
     return f"{study}.{index:07}"
 
 
-def _last_attempts(connection: Connection, jobs: Sequence[str]) -> dict[str, int]:
+def last_attempts(connection: Connection, jobs: Sequence[str]) -> dict[str, int]:
+    """The highest attempt in the history of each job that has one."""
     table = schema.attempt
     found: dict[str, int] = {}
     for some in _chunks(jobs):

@@ -5,32 +5,47 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Row, delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from queue_runner.collector import schema
-from queue_runner.collector.apply import apply_items
+from queue_runner.collector.apply import apply_items, study_of
+from queue_runner.collector.missing import missing_jobs
+from queue_runner.collector.news import News
 from queue_runner.collector.schema import open_engine
 from queue_runner.errors import CollectorUnavailable, NotFound
 from queue_runner.model import (
     Cancel,
     Heartbeat,
     InboxItem,
+    MissingJob,
     Result,
     State,
     StudyRecord,
     StudyStatus,
     WorkerStatus,
 )
+from queue_runner.records import Arrivals
 from queue_runner.wire import decode, encode
 
 #: Seconds after which a worker's word about what it is running is no longer believed.
 FRESH_S = 10.0
 #: Seconds after which a worker that was not heard of is no longer listed.
 _FORGET_S = 3600.0
+#: Seconds between looks of those who wait without an ear for the news.
+_LOOK_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """`Arrivals`, its results as the messages that they came as."""
+
+    bodies: Sequence[bytes]
+    cursor: int
+    done: bool
 
 
 class Database:
@@ -41,6 +56,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._engine = open_engine(url)
+        self.news = News()
         self._writing = self._engine.execution_options(writes=True)
 
     def close(self) -> None:
@@ -61,10 +77,15 @@ class Database:
 
     # -- taking in -------------------------------------------------------------------------------
 
-    def apply(self, items: Sequence[InboxItem]) -> list[Cancel]:
-        """Take in a batch, all of it or nothing; returns what workers have to be told."""
+    def apply(self, items: Sequence[InboxItem], bodies: Sequence[bytes] = ()) -> list[Cancel]:
+        """Take in a batch, all of it or nothing; returns what workers have to be told.
+
+        bodies: the messages that the items came as, which are kept as they are.
+        """
         with self._translated(), self._writing.begin() as connection:
-            return apply_items(connection, items)
+            told = apply_items(connection, items, bodies)
+        self.news.tell(study_of(item) for item in items)
+        return told
 
     def heard(self, heartbeats: Sequence[Heartbeat]) -> list[str]:
         """Note what workers say of themselves; returns those never heard of before."""
@@ -144,6 +165,13 @@ class Database:
     def results(
         self, study: str, *, after: int = -1, limit: int = 1000, states: Sequence[State] = ()
     ) -> list[Result]:
+        bodies = self.result_bodies(study, after=after, limit=limit, states=states)
+        return [decode(body, Result) for body in bodies]
+
+    def result_bodies(
+        self, study: str, *, after: int = -1, limit: int = 1000, states: Sequence[State] = ()
+    ) -> Sequence[bytes]:
+        """`results` as the messages that they came as."""
         table = schema.result
         number = self._study_row(study).id
         conditions: list[ColumnElement[bool]] = [table.c.study == number, table.c.idx > after]
@@ -151,23 +179,39 @@ class Database:
             conditions.append(table.c.state.in_([state.value for state in states]))
         query = select(table.c.body).where(*conditions).order_by(table.c.idx).limit(limit)
         with self._reading() as connection:
-            bodies = connection.execute(query).scalars().all()
-        return [decode(body, Result) for body in bodies]
+            return connection.execute(query).scalars().all()
 
     def arrivals(
-        self, study: str, *, cursor: int = 0, limit: int = 1000
-    ) -> tuple[list[Result], int]:
+        self, study: str, *, cursor: int = 0, limit: int = 1000, wait_s: float = 0.0
+    ) -> Arrivals:
+        end = time.monotonic() + wait_s
+        while True:
+            arrived = self.arrived(study, cursor=cursor, limit=limit)
+            if arrived.bodies or arrived.done or time.monotonic() >= end:
+                results = [decode(body, Result) for body in arrived.bodies]
+                return Arrivals(results, arrived.cursor, arrived.done)
+            time.sleep(_LOOK_S)
+
+    def arrived(self, study: str, *, cursor: int = 0, limit: int = 1000) -> Arrived:
+        """`arrivals` as the messages that they came as; does not wait."""
+        # asked first: when it says that all have come, the next question finds them
+        status = self._study_row(study)
         table = schema.result
-        number = self._study_row(study).id
         query = (
             select(table.c.arrival, table.c.body)
-            .where(table.c.study == number, table.c.arrival > cursor)
+            .where(table.c.study == status.id, table.c.arrival > cursor)
             .order_by(table.c.arrival)
             .limit(limit)
         )
         with self._reading() as connection:
             rows = connection.execute(query).all()
-        return [decode(row.body, Result) for row in rows], rows[-1].arrival if rows else cursor
+        done = len(rows) < limit and _status(status, 0).done
+        return Arrived([row.body for row in rows], rows[-1].arrival if rows else cursor, done)
+
+    def missing(self, study: str, *, after: int = -1, limit: int = 1000) -> list[MissingJob]:
+        row = self._study_row(study)
+        with self._reading() as connection:
+            return missing_jobs(connection, row.id, row.submitted, after=after, limit=limit)
 
     def result(self, job_id: str) -> Result:
         query = select(schema.result.c.body).where(schema.result.c.job == job_id)
@@ -205,6 +249,12 @@ class Database:
                 for body in self._bodies(connection, column):
                     yield from (artifact.sha256 for artifact in decode(body, Result).artifacts)
 
+    def is_finished(self, job_id: str) -> bool:
+        """Whether a job has its final result; False for one that is not known."""
+        query = select(schema.result.c.job).where(schema.result.c.job == job_id)
+        with self._reading() as connection:
+            return connection.execute(query).first() is not None
+
     def _bodies(self, connection: Connection, column: Column[bytes]) -> Iterator[bytes]:
         # in pages by a cursor of the database's own: there may be millions
         paged = connection.execution_options(yield_per=1000)
@@ -226,14 +276,16 @@ class Database:
         return {state.value: int(count) for state, count in zip(State, row, strict=True)}
 
 
-def _status(row: Row[tuple[object, ...]], running: int) -> StudyStatus:
+def _status(row: Row[Any], running: int) -> StudyStatus:
+    """running: as heartbeats have it, which are older than results; never more than are unfinished."""
+    finished: int = row.succeeded + row.failed + row.cancelled
     return StudyStatus(
         id=row.id,
         name=row.name,
         kind=row.kind,
         total=row.total,
         submitted=row.submitted,
-        running=running,
+        running=min(running, max(0, row.total - finished)),
         succeeded=row.succeeded,
         failed=row.failed,
         cancelled=row.cancelled,
@@ -257,8 +309,7 @@ def _worker_status(beat: Heartbeat, age_s: float) -> WorkerStatus:
 
 
 def _upsert_worker(connection: Connection) -> Any:
-    module: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = module.insert(schema.worker)
+    statement = schema.inserting(connection, schema.worker)
     return statement.on_conflict_do_update(
         index_elements=["worker"],
         set_={"heard_at": statement.excluded.heard_at, "body": statement.excluded.body},

@@ -1,27 +1,39 @@
-"""The HTTP API on starlette and uvicorn: authentication, errors, and a server in a thread."""
+"""The HTTP API on starlette: authentication, parameters, bodies and errors."""
 
 from __future__ import annotations
 
 import hmac
 import json
 import logging
-import socket
-import threading
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from typing import Any
 
-import uvicorn
+import msgpack
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Match
 from starlette.routing import Route as HttpRoute
 
+from queue_runner.collector import openapi
+from queue_runner.collector.bodies import TooSlow, read_body
+from queue_runner.collector.described import api_paths
 from queue_runner.collector.metrics import Metrics
-from queue_runner.collector.routes import ROUTES, Api, BadRequest, Request, Route, Stream, openapi
+from queue_runner.collector.routes import (
+    ROUTES,
+    Api,
+    BadRequest,
+    Packed,
+    Request,
+    Route,
+    Stream,
+    known_only,
+)
 from queue_runner.collector.store_routes import STORE_PATHS, Shelf, store_routes
+from queue_runner.collector.waiting import awaited
 from queue_runner.errors import (
     FixThis,
     NotFound,
@@ -36,7 +48,6 @@ from queue_runner.errors import (
 log = logging.getLogger("queue_runner.collector")
 
 _MAX_BODY_BYTES = 1024 * 1024
-_STOP_S = 5.0
 
 Endpoint = Callable[[HttpRequest], Awaitable[Response]]
 
@@ -44,6 +55,8 @@ Endpoint = Callable[[HttpRequest], Awaitable[Response]]
 def make_app(api: Api, metrics: Metrics, token: str, shelf: Shelf | None = None) -> Starlette:
     """Every route but /healthz needs `Authorization: Bearer TOKEN`. `shelf`: the store to serve."""
     guard = _Guard(token)
+    store_paths = STORE_PATHS if shelf is not None else {}
+    described = openapi.document(version("queue-runner"), api_paths(), store_paths)
 
     async def healthz(request: HttpRequest) -> Response:
         return _json({"status": "ok", "version": version("queue-runner")})
@@ -53,8 +66,7 @@ def make_app(api: Api, metrics: Metrics, token: str, shelf: Shelf | None = None)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     async def document(request: HttpRequest) -> Response:
-        described = openapi(version("queue-runner"))
-        return _json({**described, "paths": {**described["paths"], **STORE_PATHS}})
+        return _json(described)
 
     routes = [
         HttpRoute("/healthz", healthz),
@@ -92,6 +104,7 @@ _REFUSALS: tuple[tuple[type[QueueRunnerError], int, str], ...] = (
     (StoreRefused, 502, "store-refused"),
     (StoreFull, 507, "store-full"),
     (FixThis, 400, "bad-request"),
+    (TooSlow, 408, "too-slow"),
     (TryLater, 503, "try-later"),
 )
 
@@ -106,8 +119,14 @@ def _refusal(error: QueueRunnerError) -> Response:
 
 def _endpoint(api: Api, route: Route) -> Endpoint:
     async def answer(http: HttpRequest) -> Response:
-        request = Request(dict(http.path_params), _query(http, route), await _body(http))
-        value = await run_in_threadpool(route.answer, api, request)
+        request = Request(_names(http), _query(http, route), await _body(http))
+        if route.later is None:
+            value = await run_in_threadpool(route.answer, api, request)
+        else:
+            value = await awaited(api, route, request)
+        if isinstance(value, Packed):
+            packed = msgpack.packb(value.value, use_bin_type=True)
+            return Response(packed, media_type="application/vnd.msgpack")
         if isinstance(value, Stream):
             return StreamingResponse(value.lines, media_type=value.media_type)
         return _json(value)
@@ -115,22 +134,21 @@ def _endpoint(api: Api, route: Route) -> Endpoint:
     return answer
 
 
+def _names(http: HttpRequest) -> dict[str, str]:
+    """Those in the path. Raises `NotFound` for what no study or job can be called."""
+    for value in http.path_params.values():
+        if not value.isprintable():
+            raise NotFound(f"nothing is called {value!r:.80}")
+    return dict(http.path_params)
+
+
 def _query(http: HttpRequest, route: Route) -> dict[str, str]:
-    for name in http.query_params:
-        if name not in route.query:
-            known = ", ".join(route.query) or "none"
-            raise BadRequest(f"unknown parameter {name!r:.60}; known here: {known}")
-        if len(http.query_params.getlist(name)) > 1:
-            raise BadRequest(f"{name}: given twice")
+    known_only([name for name, _ in http.query_params.multi_items()], route.query)
     return dict(http.query_params)
 
 
 async def _body(http: HttpRequest) -> Any:
-    content = b""
-    async for chunk in http.stream():
-        content += chunk
-        if len(content) > _MAX_BODY_BYTES:
-            raise BadRequest(f"a body of more than {_MAX_BODY_BYTES // 1024} KiB")
+    content = await read_body(http, _MAX_BODY_BYTES)
     if not content:
         return None
     try:
@@ -153,42 +171,21 @@ def _error(status: int, code: str, message: str) -> Response:
 async def _http_error(request: HttpRequest, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     hint = "; /openapi.json lists what there is" if error.status_code in (404, 405) else ""
-    code = "not-found" if error.status_code == 404 else "bad-request"
+    code = {404: "not-found", 405: "no-such-method"}.get(error.status_code, "bad-request")
     answer = _error(
         error.status_code, code, f"{request.method} {request.url.path}: {error.detail}{hint}"
     )
-    answer.headers.update(error.headers or {})  # `Allow`, with 405
+    answer.headers.update(error.headers or {})
+    if error.status_code == 405:
+        answer.headers["allow"] = ", ".join(sorted(_methods(request)))
     return answer
 
 
-class HttpServer:
-    """uvicorn in a thread. `url` is where it listens, with the real port where 0 was asked for."""
-
-    def __init__(self, app: Starlette, host: str, port: int) -> None:
-        """Raises `FixThis` when the address cannot be listened on."""
-        try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            self._socket = socket.create_server((host, port), family=family)
-        except OSError as error:
-            raise FixThis(
-                f"cannot listen on {host}:{port}: {error.strerror}; choose another --listen"
-            ) from error
-        shown = f"[{host}]" if ":" in host else host
-        self.url = f"http://{shown}:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=int(_STOP_S)
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._run, name="collector-http", daemon=True)
-
-    def _run(self) -> None:
-        self._server.run(sockets=[self._socket])
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        if self._thread.ident is not None:
-            self._thread.join()
-        self._socket.close()
+def _methods(request: HttpRequest) -> set[str]:
+    """Of all routes with this path; starlette tells those of the first."""
+    return {
+        method
+        for route in request.app.routes
+        if isinstance(route, HttpRoute) and route.matches(request.scope)[0] != Match.NONE
+        for method in route.methods or ()
+    }

@@ -1,21 +1,39 @@
-"""What the HTTP API answers, and the OpenAPI document, from one table of routes.
+"""What the HTTP API answers, one table of routes; `described.py` makes the OpenAPI document of it.
 
-Every answer is JSON but /metrics. An error is `{"error": {"code": ..., "message": ...}}`.
+Every answer is JSON but /metrics, and what is asked for in another format. An error is
+`{"error": {"code": ..., "message": ...}}`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
+from queue_runner.bounds import check
 from queue_runner.collector.database import Database
-from queue_runner.errors import FixThis
-from queue_runner.model import CancelRequest, RetryRequest, State
+from queue_runner.collector.openapi import whole
+from queue_runner.collector.schemas import Schema
+from queue_runner.errors import FixThis, WireError
+from queue_runner.model import (
+    CancelRequest,
+    Failure,
+    MissingJob,
+    Result,
+    RetryRequest,
+    State,
+    StudyRecord,
+    StudyStatus,
+    WorkerStatus,
+)
 from queue_runner.tables import Row, columns, csv_lines, flatten, json_row
-from queue_runner.wire import to_plain
+from queue_runner.wire import decode, to_plain
+
+T = TypeVar("T", CancelRequest, RetryRequest)
 
 MAX_LIMIT = 10_000
+MAX_WAIT_S = 20
+_MOST = 10**18 - 1
 _PAGE = 1000
 
 
@@ -41,6 +59,13 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
+class Packed:
+    """An answer in msgpack, for clients of ours: results are in it as the messages that they came as."""
+
+    value: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Api:
     """What the routes work on. `tell` applies a request and tells the workers."""
 
@@ -50,13 +75,18 @@ class Api:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """query: the parameters that are known, with what they mean."""
+    """query: the parameters that are known, with what they mean; gives: the type of its answer in JSON.
+
+    later: whether to ask again for a while.
+    """
 
     method: str
     path: str
     summary: str
     answer: Callable[[Api, Request], Any]
-    query: Mapping[str, str]
+    gives: Any
+    query: Mapping[str, tuple[str, Schema]] = field(default_factory=dict)
+    later: Callable[[Any], bool] | None = None
 
 
 def _studies(api: Api, request: Request) -> Any:
@@ -76,12 +106,16 @@ def _results(api: Api, request: Request) -> Any:
     form = request.query.get("format", "json")
     if form in ("csv", "ndjson"):
         return _table(api, study, states, form)
-    if form != "json":
-        raise BadRequest(f"format={form!r}: expected json, csv or ndjson")
-    results = api.database.results(
+    if form not in ("json", "msgpack"):
+        raise BadRequest(f"format={form!r}: expected json, msgpack, csv or ndjson")
+    bodies = api.database.result_bodies(
         study, after=_number(request, "after", -1, -1), limit=_limit(request), states=states
     )
-    return [to_plain(result) for result in results]
+    return Packed({"results": bodies}) if form == "msgpack" else _plain(bodies)
+
+
+def _plain(bodies: Sequence[bytes]) -> list[Any]:
+    return [to_plain(decode(body, Result)) for body in bodies]
 
 
 def _table(api: Api, study: str, states: list[State], form: str) -> Stream:
@@ -96,10 +130,27 @@ def _table(api: Api, study: str, states: list[State], form: str) -> Stream:
 
 
 def _arrivals(api: Api, request: Request) -> Any:
-    results, cursor = api.database.arrivals(
+    form = request.query.get("format", "json")
+    if form not in ("json", "msgpack"):
+        raise BadRequest(f"format={form!r}: expected json or msgpack")
+    arrived = api.database.arrived(
         request.path["study"], cursor=_number(request, "cursor", 0, 0), limit=_limit(request)
     )
-    return {"results": [to_plain(result) for result in results], "cursor": cursor}
+    rest = {"cursor": arrived.cursor, "done": arrived.done}
+    if form == "msgpack":
+        return Packed({"results": arrived.bodies, **rest})
+    return {"results": _plain(arrived.bodies), **rest}
+
+
+def _nothing_yet(answer: Any) -> bool:
+    told = answer.value if isinstance(answer, Packed) else answer
+    return not told["results"] and not told["done"]
+
+
+def _missing(api: Api, request: Request) -> Any:
+    after = _number(request, "after", -1, -1)
+    found = api.database.missing(request.path["study"], after=after, limit=_limit(request))
+    return [to_plain(each) for each in found]
 
 
 def _job(api: Api, request: Request) -> Any:
@@ -123,47 +174,88 @@ def _workers(api: Api, request: Request) -> Any:
 def _cancel(api: Api, request: Request) -> Any:
     study = api.database.study(request.path["study"]).id
     before = api.database.status(study).cancelled
-    api.tell(CancelRequest(study, _jobs(request)))
+    api.tell(_checked(CancelRequest(study, _jobs(request))))
     return {"study": study, "cancelled": api.database.status(study).cancelled - before}
 
 
 def _retry(api: Api, request: Request) -> Any:
     study = api.database.study(request.path["study"]).id
-    api.tell(RetryRequest(study, _jobs(request)))
+    api.tell(_checked(RetryRequest(study, _jobs(request))))
     return {"study": study}
 
 
-_PAGING = {"limit": f"at most so many, up to {MAX_LIMIT}"}
+_PAGING = {"limit": (f"at most so many, up to {MAX_LIMIT}", whole(1, MAX_LIMIT))}
+_AFTER = {"after": ("only those with a higher index", whole(-1, _MOST))}
+_CURSOR = {"cursor": ("where the last answer ended", whole(0, _MOST))}
+_STATE = "|".join(State)
+_TABLE: dict[str, tuple[str, Schema]] = {
+    "state": (
+        "succeeded, failed, cancelled; several with commas",
+        {"type": "string", "pattern": f"^(({_STATE})(,({_STATE}))*)?$"},
+    ),
+    "format": (
+        "json or msgpack (a page of results), or csv or ndjson (a table of all of them)",
+        {"type": "string", "enum": ["json", "msgpack", "csv", "ndjson"]},
+    ),
+}
+_WAITING: dict[str, tuple[str, Schema]] = {
+    "wait": (
+        f"seconds to wait where there is none yet, up to {MAX_WAIT_S}",
+        whole(0, MAX_WAIT_S),
+    ),
+    "format": ("json or msgpack", {"type": "string", "enum": ["json", "msgpack"]}),
+}
 _S = "/v1/studies/{study}"
+_J = "/v1/jobs/{job}"
 ROUTES = (
-    Route("GET", "/v1/studies", "All studies, the latest first", _studies, {}),
-    Route("GET", _S, "How far a study is", _study, {}),
-    Route("GET", f"{_S}/spec", "The study as it was submitted", _spec, {}),
+    Route("GET", "/v1/studies", "All studies, the latest first", _studies, list[StudyStatus]),
+    Route("GET", _S, "How far a study is", _study, StudyStatus),
+    Route("GET", f"{_S}/spec", "The study as it was submitted", _spec, StudyRecord),
     Route(
         "GET",
         f"{_S}/results",
         "Final results in the order of the points",
         _results,
-        {
-            **_PAGING,
-            "after": "only those with a higher index",
-            "state": "succeeded, failed, cancelled; several with commas",
-            "format": "json (a page of results), or csv or ndjson (a table of all of them)",
-        },
+        list[Result],
+        {**_PAGING, **_AFTER, **_TABLE},
     ),
     Route(
         "GET",
         f"{_S}/arrivals",
         "Final results in the order in which they came",
         _arrivals,
-        {**_PAGING, "cursor": "where the last answer ended"},
+        {"results": list[Result], "cursor": int, "done": bool},
+        {**_PAGING, **_CURSOR, **_WAITING},
+        _nothing_yet,
     ),
-    Route("POST", f"{_S}/cancel", "Cancel jobs, or all of the study", _cancel, {}),
-    Route("POST", f"{_S}/retry", "Forget failures of jobs that are sent again", _retry, {}),
-    Route("GET", "/v1/jobs/{job}", "The final result of a job", _job, {}),
-    Route("GET", "/v1/jobs/{job}/attempts", "Every attempt at a job", _attempts, {}),
-    Route("GET", "/v1/jobs/{job}/log", "Failure and last log lines of a job", _log, {}),
-    Route("GET", "/v1/workers", "Workers heard of in the last hour", _workers, {}),
+    Route(
+        "GET",
+        f"{_S}/missing",
+        "Submitted jobs without a final result: waiting, running or lost by a broker",
+        _missing,
+        list[MissingJob],
+        {**_PAGING, **_AFTER},
+    ),
+    Route(
+        "POST",
+        f"{_S}/cancel",
+        "Cancel jobs, or all of the study",
+        _cancel,
+        {"study": str, "cancelled": int},
+    ),
+    Route(
+        "POST", f"{_S}/retry", "Forget failures of jobs that are sent again", _retry, {"study": str}
+    ),
+    Route("GET", _J, "The final result of a job", _job, Result),
+    Route("GET", f"{_J}/attempts", "Every attempt at a job", _attempts, list[Result]),
+    Route(
+        "GET",
+        f"{_J}/log",
+        "Failure and last log lines of a job",
+        _log,
+        {"job": str, "failure": Failure | None, "log_tail": str},
+    ),
+    Route("GET", "/v1/workers", "Workers heard of in the last hour", _workers, list[WorkerStatus]),
 )
 
 
@@ -178,14 +270,35 @@ def _rows(database: Database, study: str, states: list[State]) -> Iterator[Row]:
 # -- parameters --------------------------------------------------------------------------------------
 
 
+def known_only(given: Sequence[str], known: Collection[str]) -> None:
+    """Raises `BadRequest` for a parameter that a route has not, or that is there twice."""
+    for name in given:
+        if name not in known:
+            raise BadRequest(
+                f"unknown parameter {name!r:.60}; known here: {', '.join(known) or 'none'}"
+            )
+        if given.count(name) > 1:
+            raise BadRequest(f"{name}: given twice")
+
+
 def _number(request: Request, name: str, default: int, least: int) -> int:
     text = request.query.get(name)
     if text is None:
         return default
     digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdecimal()) or len(text) > 18 or int(text) < least:
+    # the digits first: Python reads no more than 4300 of them
+    good = digits.isascii() and digits.isdecimal() and len(text) <= 18
+    if not good or not least <= int(text) <= _MOST:
         raise BadRequest(f"{name}={text!r:.40}: expected a whole number from {least}")
     return int(text)
+
+
+def wait_s(request: Request) -> int:
+    """For how long an answer may wait for something to tell. Raises `BadRequest`."""
+    seconds = _number(request, "wait", 0, 0)
+    if seconds > MAX_WAIT_S:
+        raise BadRequest(f"wait={seconds}: expected at most {MAX_WAIT_S}")
+    return seconds
 
 
 def _limit(request: Request) -> int:
@@ -198,7 +311,7 @@ def _limit(request: Request) -> int:
 def _states(request: Request) -> list[State]:
     text = request.query.get("state", "")
     try:
-        return [State(word) for word in text.split(",") if word]
+        return [State(word) for word in text.split(",")] if text else []
     except ValueError as error:
         raise BadRequest(f"state={text!r:.40}: expected succeeded, failed or cancelled") from error
 
@@ -214,61 +327,9 @@ def _jobs(request: Request) -> tuple[str, ...]:
     return tuple(jobs)
 
 
-# -- OpenAPI -----------------------------------------------------------------------------------------
-
-
-def openapi(version: str) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of all routes."""
-    paths: dict[str, Any] = {
-        "/healthz": {"get": _operation("Whether the collector serves; needs no token", {}, ())},
-        "/metrics": {"get": _operation("Counters in the text format of Prometheus", {}, ())},
-        "/openapi.json": {"get": _operation("This document", {}, ())},
-    }
-    for route in ROUTES:
-        names = tuple(name for name in ("study", "job") if f"{{{name}}}" in route.path)
-        operation = _operation(route.summary, route.query, names)
-        if route.method == "POST":
-            operation["requestBody"] = {
-                "content": {"application/json": {"schema": _JOBS_SCHEMA}},
-                "required": False,
-            }
-        paths.setdefault(route.path, {})[route.method.lower()] = operation
-    paths["/healthz"]["get"]["security"] = []
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "queue-runner collector", "version": version},
-        "security": [{"token": []}],
-        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
-        "paths": paths,
-    }
-
-
-_JOBS_SCHEMA = {
-    "type": "object",
-    "properties": {"jobs": {"type": "array", "items": {"type": "string"}}},
-    "additionalProperties": False,
-}
-
-
-def _operation(summary: str, query: Mapping[str, str], names: tuple[str, ...]) -> dict[str, Any]:
-    parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in names
-    ] + [
-        {"name": name, "in": "query", "description": meaning, "schema": {"type": "string"}}
-        for name, meaning in query.items()
-    ]
-    errors = {code: {"description": text} for code, text in _ERRORS.items()}
-    return {
-        "summary": summary,
-        **({"parameters": parameters} if parameters else {}),
-        "responses": {"200": {"description": "as the summary says"}, **errors},
-    }
-
-
-_ERRORS = {
-    "400": "a parameter or body that is not accepted",
-    "401": "no token, or a wrong one",
-    "404": "no such study or job",
-    "503": "the database or the broker does not answer",
-}
+def _checked(asked: T) -> T:
+    try:
+        check(asked)
+    except WireError as error:
+        raise BadRequest(str(error)) from error
+    return asked

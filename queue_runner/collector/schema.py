@@ -8,12 +8,14 @@ the order in which they were committed, for followers.
 from __future__ import annotations
 
 import sqlite3
+from importlib import import_module
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Engine,
     Float,
     Index,
@@ -164,3 +166,10 @@ def _make_tables(engine: Engine) -> None:
             f"database {engine.url.render_as_string()} has schema version {version}, this program"
             f" knows {SCHEMA_VERSION}. Use the queue-runner version that wrote it, or a new database."
         )
+
+
+def inserting(connection: Connection, table: Table) -> Any:
+    """The INSERT of this kind of database, which knows ON CONFLICT."""
+    # only the module of the database in use: that of PostgreSQL takes long to import
+    dialect = import_module(f"sqlalchemy.dialects.{connection.dialect.name}")
+    return dialect.insert(table)

@@ -9,12 +9,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from queue_runner.brokers.base import Broker, Dead, Delivery
+from queue_runner.brokers.base import Broker, Dead, Delivery, Retry
+from queue_runner.brokers.pauses import Pauses
 from queue_runner.collector.database import Database
-from queue_runner.errors import BrokerUnavailable, CollectorUnavailable, WireError
+from queue_runner.errors import (
+    BrokerRefused,
+    BrokerUnavailable,
+    CollectorUnavailable,
+    KeysRefused,
+    WireError,
+)
 from queue_runner.model import (
     INBOX_QUEUE,
     TOPIC_CONTROL,
@@ -28,18 +35,37 @@ from queue_runner.model import (
     RetryRequest,
     StudyRecord,
 )
+from queue_runner.printing import Seldom
+from queue_runner.signing import (
+    CONTROL,
+    HEARTBEATS,
+    REQUESTS,
+    RESULTS,
+    UNSIGNED,
+    Heard,
+    Seal,
+    for_collector,
+)
 from queue_runner.wire import decode, decode_batch, encode
 
 log = logging.getLogger("queue_runner.collector")
 
-_INBOX_TYPES = (Result, StudyRecord, JobsSubmitted, CancelRequest, RetryRequest)
+#: Who says what: a worker's signature is none of a client's, and the other way round.
+_SAYS: Mapping[str, tuple[type, ...]] = {
+    RESULTS: (Result,),
+    REQUESTS: (StudyRecord, JobsSubmitted, CancelRequest, RetryRequest),
+}
+_INBOX_TYPES = (*_SAYS[RESULTS], *_SAYS[REQUESTS])
 _BATCH = 500
-_LEASE_S = 60.0
+#: Seconds that what a collector has received stays with it, should it die.
+LEASE_S = 60.0
 _WAIT_S = 0.5
 #: Seconds between repetitions of the cancels that still matter, for workers that missed them.
 _REPEAT_CANCELS_S = 10.0
-_LISTEN_S = 0.5
+_LISTEN_S = 0.1
 _RETRY_S = 0.5
+#: Seconds before a message that the broker does not let us bury is offered again.
+_BURIED_AGAIN_S = 300.0
 
 
 @dataclass(slots=True)
@@ -55,8 +81,21 @@ class Counters:
 class Collector:
     """`run` blocks until `drain` is called, from any thread or signal handler."""
 
-    def __init__(self, broker: Broker, database: Database) -> None:
-        self._broker, self._database = broker, database
+    def __init__(
+        self,
+        broker: Broker,
+        database: Database,
+        seal: Seal = UNSIGNED,
+        lease_s: float = LEASE_S,
+        wait_s: float = _WAIT_S,
+    ) -> None:
+        """wait_s: how long one call waits for results, and how late it is noticed that they are to end.
+
+        Raises `KeysRefused` where the keys are not a collector's."""
+        seal.check(for_collector())
+        self._broker, self._database, self._seal = broker, database, seal
+        self._lease_s, self._wait_s = lease_s, wait_s
+        self._heard, self._seldom = Heard(), Seldom()
         self._draining = threading.Event()
         self._failed: BaseException | None = None
         self.counters = Counters()
@@ -92,26 +131,34 @@ class Collector:
     # -- inbox -------------------------------------------------------------------------------------
 
     def _collect(self) -> None:
-        repeat_at = time.monotonic()
+        repeat_at, pauses = time.monotonic(), Pauses()
         while not self._draining.is_set():
             if time.monotonic() >= repeat_at:
                 self._tell(self._active_cancels())
                 repeat_at = time.monotonic() + _REPEAT_CANCELS_S
             try:
-                deliveries = self._broker.lease([INBOX_QUEUE], _BATCH, _WAIT_S, lease_s=_LEASE_S)
+                deliveries = self._broker.lease(
+                    [INBOX_QUEUE], _BATCH, self._wait_s, lease_s=self._lease_s
+                )
             except BrokerUnavailable as error:
                 log.warning("no results: %s", error)
                 continue
+            except BrokerRefused as error:
+                pause_s = pauses.longer_s()
+                log.error("no results, asked again in %g s: %s", pause_s, error)
+                self._draining.wait(pause_s)
+                continue
+            pauses.over()
             if deliveries:
                 self._take_in(deliveries)
 
     def _take_in(self, deliveries: Sequence[Delivery]) -> None:
         done: list[Delivery] = []
         dead: list[Dead] = []
-        items: list[InboxItem] = []
+        items: list[tuple[InboxItem, bytes]] = []
         for delivery in deliveries:
             try:
-                items += decode_batch(delivery.body, _INBOX_TYPES)
+                items += self._read(delivery.body)
                 done.append(delivery)
             except WireError as error:
                 log.error("a message in the inbox is dead-lettered: %s", error)
@@ -125,13 +172,22 @@ class Collector:
         self._acknowledge(done, dead)
         self._tell(told)
 
-    def _apply(self, items: Sequence[InboxItem], held: Sequence[Delivery]) -> list[Cancel] | None:
+    def _read(self, message: bytes) -> list[tuple[InboxItem, bytes]]:
+        """Raises `WireError`."""
+        purpose, body = self._seal.open_any(message, _SAYS)
+        return decode_batch(body, _INBOX_TYPES if purpose is None else _SAYS[purpose])
+
+    def _apply(
+        self, items: Sequence[tuple[InboxItem, bytes]], held: Sequence[Delivery]
+    ) -> list[Cancel] | None:
         """Apply a batch, again and again while the database is away; None when drained meanwhile."""
-        renew_at = time.monotonic() + _LEASE_S / 3
+        renew_at = time.monotonic() + self._lease_s / 3
         while True:
             started = time.monotonic()
             try:
-                told = self._database.apply(items)
+                told = self._database.apply(
+                    [item for item, _ in items], [body for _, body in items]
+                )
             except CollectorUnavailable as error:
                 log.error("results wait for the database: %s", error)
             else:
@@ -141,20 +197,29 @@ class Collector:
                 return None  # the leases lapse, and the next collector gets the batch
             if time.monotonic() >= renew_at:
                 self._renew(held)
-                renew_at = time.monotonic() + _LEASE_S / 3
+                renew_at = time.monotonic() + self._lease_s / 3
 
     def _renew(self, held: Sequence[Delivery]) -> None:
         try:
-            self._broker.renew(held, _LEASE_S)
-        except BrokerUnavailable as error:
+            self._broker.renew(held, self._lease_s)
+        except (BrokerUnavailable, BrokerRefused) as error:
             log.warning("leases of results cannot be renewed: %s", error)
 
-    def _acknowledge(self, done: Sequence[Delivery], dead: Sequence[Dead]) -> None:
+    def _acknowledge(
+        self, done: Sequence[Delivery], dead: Sequence[Dead] = (), late: Sequence[Retry] = ()
+    ) -> None:
         try:
-            self._broker.settle(done=done, dead=dead)
+            self._broker.settle(done=done, dead=dead, retry=late)
         except BrokerUnavailable as error:
             # they come again, and change nothing then
             log.warning("results are stored but not acknowledged: %s", error)
+        except BrokerRefused as error:
+            if not dead:
+                log.error("results are stored but not acknowledged: %s", error)
+                return
+            log.error("not dead-lettered, and offered again in %g s: %s", _BURIED_AGAIN_S, error)
+            late = [Retry(each.delivery, _BURIED_AGAIN_S, counted=False) for each in dead]
+            self._acknowledge(done, late=late)
 
     def request(self, request: CancelRequest | RetryRequest) -> None:
         """Apply a request that came over HTTP, and tell the workers. Raises `CollectorUnavailable`."""
@@ -172,26 +237,34 @@ class Collector:
     def _tell(self, cancels: Sequence[Cancel]) -> None:
         for cancel in cancels:
             try:
-                self._broker.broadcast(TOPIC_CONTROL, encode(cancel))
-            except BrokerUnavailable as error:
+                self._broker.broadcast(TOPIC_CONTROL, self._seal.seal(encode(cancel), CONTROL))
+            except (BrokerUnavailable, BrokerRefused, KeysRefused) as error:
                 log.warning("a cancel is told again later: %s", error)
 
     def _listen(self) -> None:
+        pauses = Pauses()
         while not self._draining.is_set():
             try:
                 with self._broker.subscribe([TOPIC_WORKERS]) as subscription:
+                    pauses.over()
                     while not self._draining.is_set():
                         heard = subscription.get(_LISTEN_S)
                         if heard is not None:
                             self._hear(heard[1])
             except BrokerUnavailable as error:
                 log.warning("workers cannot be heard: %s", error)
+            except BrokerRefused as error:
+                pause_s = pauses.longer_s()
+                log.error("workers cannot be heard, asked again in %g s: %s", pause_s, error)
+                self._draining.wait(pause_s)
 
     def _hear(self, body: bytes) -> None:
         try:
-            new = self._database.heard([decode(body, Heartbeat)])
+            opened = self._seal.hear(body, HEARTBEATS, self._heard)
+            new = self._database.heard([decode(opened, Heartbeat)])
         except WireError as error:
-            log.warning("a broadcast that is no heartbeat was ignored: %s", error)
+            if self._seldom.due(str(error)):
+                log.warning("a broadcast that is no heartbeat was ignored: %s", error)
         except CollectorUnavailable as error:
             log.warning("a heartbeat was not noted: %s", error)
         else:

@@ -34,10 +34,7 @@ class Control:
 
 def control(case: Path) -> Control:
     """Raises `ValueError` in words for a controlDict that is not there or cannot be read."""
-    path = case / CONTROL
-    if not path.is_file():
-        raise ValueError(f"the case has no {CONTROL}")
-    values = _values(case, path)
+    values = _control_values(case)
     name = str(values.get(("application",), "")).strip('"')
     return Control(
         application=name if name and not name.startswith(("$", "#")) else None,
@@ -45,6 +42,30 @@ def control(case: Path) -> Control:
         starts_from=str(values.get(("startFrom",), "latestTime")),
         start_time=_float(values.get(("startTime",))),
         end_time=_end(values),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How a case writes its times. purge: how many stay, 0 for all; exact: no digit is lost."""
+
+    purge: int | None
+    exact: bool
+
+
+#: Decimal digits that make a double the same again.
+_EXACT_DIGITS = 17
+
+
+def writing(case: Path, assigned: Mapping[str, Any]) -> Writing:
+    """As controlDict says it, with these entries in place of its own. Raises `ValueError`."""
+    values = {key[0]: value for key, value in _control_values(case).items() if len(key) == 1}
+    values |= assigned
+    purge, precision = values.get("purgeWrite", 0), _float(values.get("writePrecision", 6))
+    exact = str(values.get("writeFormat", "ascii")) == "binary"
+    return Writing(
+        purge=int(purge) if _float(purge) is not None else None,
+        exact=exact or precision is None or precision >= _EXACT_DIGITS,
     )
 
 
@@ -81,6 +102,13 @@ def leftovers(case: Path, said: Control) -> list[str]:
         for name, time in times(case).items()
         if time > begin and not math.isclose(time, begin, rel_tol=1e-9)
     ]
+
+
+def _control_values(case: Path) -> Mapping[entries.Keys, Any]:
+    path = case / CONTROL
+    if not path.is_file():
+        raise ValueError(f"the case has no {CONTROL}")
+    return _values(case, path)
 
 
 def _values(case: Path, path: Path) -> Mapping[entries.Keys, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from queue_runner.paths import leads_into
 from queue_runner.plugins import nearest
 
 Keys = tuple[str, ...]
@@ -155,7 +156,7 @@ def _included(value: Any, case: Path, file: Path) -> Path | None:
             text = f"{folder}{text.removeprefix(name)}"
             break
     path = Path(os.path.normpath(file.parent / text))
-    if "$" in text or "<" in text or not path.resolve().is_relative_to(case):
+    if "$" in text or "<" in text or not leads_into(path, case):
         return None
     return path
 

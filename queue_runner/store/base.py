@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from queue_runner.errors import StoreDamaged
-from queue_runner.store.bundle import read_bundle, write_bundle
+from queue_runner.store.bundle import DEFAULT_LIMITS, BundleLimits, read_bundle, write_bundle
 from queue_runner.store.content import CHUNK_BYTES
 
 #: Is told how many bytes have just been transferred.
@@ -42,6 +42,8 @@ class Store(ABC):
 
     #: Where it is, for messages.
     name: str
+    #: Of what is put and got as a folder.
+    bundles: BundleLimits = DEFAULT_LIMITS
 
     @abstractmethod
     def put(self, source: IO[bytes]) -> tuple[str, int]:
@@ -70,6 +72,29 @@ class Store(ABC):
     @abstractmethod
     def sweep(self, older_than_s: float, *, dry_run: bool = False) -> int:
         """Remove what broken transfers left that long ago; returns its size in bytes."""
+
+    # -- marks: the few names of a store whose meaning changes
+
+    @abstractmethod
+    def mark(self, name: str, sha256: str) -> None:
+        """Let `name` mean an object from now on; garbage collection spares it, and the listed files of it.
+
+        Raises `NotFound` for a name that is none.
+        """
+
+    @abstractmethod
+    def marked(self, name: str) -> str | None:
+        """The object that a name means, or None."""
+
+    @abstractmethod
+    def unmark(self, name: str) -> None:
+        """Forget a name; it is no error where there is none."""
+
+    @abstractmethod
+    def marks(self) -> Iterator[tuple[str, str]]:
+        """All names with what they mean, in no order."""
+
+    # ----
 
     def close(self) -> None:
         """Let go of connections; the store is not used afterwards."""
@@ -112,7 +137,7 @@ class Store(ABC):
     def put_folder(self, folder: Path, exclude: Sequence[str] = ()) -> str:
         """Keep a folder as a bundle; returns its hash, which depends on names and contents only."""
         with tempfile.TemporaryFile() as packed:
-            write_bundle(folder, packed, exclude=exclude)
+            write_bundle(folder, packed, exclude=exclude, limits=self.bundles)
             packed.seek(0)
             return self.put(packed)[0]
 
@@ -124,7 +149,7 @@ class Store(ABC):
             self.get(sha256, packed)
             packed.seek(0)
             try:
-                read_bundle(packed, into)
+                read_bundle(packed, into, limits=self.bundles)
             except tarfile.TarError as error:
                 raise StoreDamaged(f"bundle {sha256} cannot be unpacked: {error}") from error
 

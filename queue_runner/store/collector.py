@@ -10,9 +10,9 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
 from typing import IO, Any, NoReturn
-
-import httpx
 
 from queue_runner.errors import (
     FixThis,
@@ -24,11 +24,13 @@ from queue_runner.errors import (
     TooBig,
     Unsupported,
 )
+from queue_runner.http import Response, Session, Unanswered, chunks, succeeded
 from queue_runner.store.base import Entry, Store
-from queue_runner.store.content import CHUNK_BYTES, checked, measure, seekable
+from queue_runner.store.content import CHUNK_BYTES, checked, checked_mark, measure, seekable
 from queue_runner.store.uploads import PIECE_BYTES, Standing
+from queue_runner.tls import distrust
 
-_TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+_TIMEOUT_S = 60.0
 #: Seconds without any progress after which a transfer is given up.
 _PATIENCE_S = 20.0
 #: Seconds for the first answer: who is not there at all is reported soon.
@@ -56,17 +58,14 @@ class _Patience:
 
 
 class CollectorStore(Store):
-    """url: the collector's, such as http://head:8787; token: its bearer token."""
+    """url: the collector's, such as http://head:8787; token: its bearer token; ca_file: of its HTTPS."""
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(self, url: str, token: str | None, ca_file: Path | None = None) -> None:
         self.name = url.rstrip("/")
-        headers = {"authorization": f"Bearer {token}"} if token else {}
         try:
-            if not httpx.URL(url).host:
-                raise httpx.InvalidURL("no host in it")
-            self._http = httpx.Client(base_url=self.name, headers=headers, timeout=_TIMEOUT)
-        except (httpx.InvalidURL, ValueError, TypeError) as error:
-            raise self._bad_url(error) from error
+            self._http = Session(url, token, ca_file, timeout_s=_TIMEOUT_S)
+        except ValueError as error:
+            raise StoreRefused(f"{self.name!r} is no collector URL: {error}") from error
 
     def close(self) -> None:
         self._http.close()
@@ -106,7 +105,7 @@ class CollectorStore(Store):
     def _append(self, path: str, patience: _Patience, piece: _Piece) -> Standing:
         return self._standing(self._ask("PATCH", path, patience, piece.options))
 
-    def _standing(self, response: httpx.Response) -> Standing:
+    def _standing(self, response: Response) -> Standing:
         try:
             answer = response.json()
             return Standing(int(answer["received_bytes"]), bool(answer["complete"]))
@@ -134,22 +133,39 @@ class CollectorStore(Store):
             try:
                 headers = {"range": f"bytes={at}-", "accept-encoding": "identity"}
                 with self._http.stream("GET", path, headers=headers) as response:
-                    if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+                    if response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                         return  # there is nothing after what is here already
-                    if not response.is_success:
-                        response.read()
+                    if not succeeded(response):
                         self._refuse(response)
-                    for chunk in response.iter_raw(CHUNK_BYTES):
+                    for chunk in chunks(response, CHUNK_BYTES):
                         at += len(chunk)
                         patience.progressed()
                         yield chunk
                 return
-            except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-                raise self._bad_url(error) from error
-            except httpx.RequestError as error:
+            except Unanswered as error:
+                self._check_trust(error)
                 patience.wait(self._unavailable(error))
             except StoreUnavailable as error:
                 patience.wait(error)
+
+    # -- marks -----------------------------------------------------------------------------------
+
+    def mark(self, name: str, sha256: str) -> None:
+        body = {"sha256": checked(sha256)}
+        self._ask("PUT", _mark(name), _Patience(), lambda: {"json": body})
+
+    def marked(self, name: str) -> str | None:
+        try:
+            answer = self._ask("GET", _mark(name), _Patience())
+        except NotFound:
+            return None
+        try:
+            return checked(str(answer.json()["sha256"]))
+        except (ValueError, KeyError, TypeError, NotFound) as error:
+            raise StoreRefused(f"{self.name} answers, but is no collector") from error
+
+    def unmark(self, name: str) -> None:
+        self._ask("DELETE", _mark(name), _Patience())
 
     # -- the collector's own business --------------------------------------------------------------
 
@@ -162,14 +178,16 @@ class CollectorStore(Store):
         """Have the collector remove what none of its studies refers to; see `garbage.Collected`."""
         body = {"older_than_s": older_than_s, "dry_run": dry_run}
         # it looks at every result there is, however long that takes
-        timeout = httpx.Timeout(None, connect=10.0)
         answer = self._ask(
-            "POST", "/v1/store/gc", _Patience(), lambda: {"json": body, "timeout": timeout}
+            "POST", "/v1/store/gc", _Patience(), lambda: {"json": body, "patient": True}
         )
         collected: dict[str, Any] = answer.json()
         return collected
 
     def entries(self) -> Iterator[Entry]:
+        raise Unsupported(f"the store of the collector {self.name} lists nothing over HTTP")
+
+    def marks(self) -> Iterator[tuple[str, str]]:
         raise Unsupported(f"the store of the collector {self.name} lists nothing over HTTP")
 
     def delete(self, sha256: str, older_than_s: float) -> bool:
@@ -186,30 +204,30 @@ class CollectorStore(Store):
         path: str,
         patience: _Patience,
         options: Callable[[], dict[str, Any]] = dict,
-    ) -> httpx.Response:
+    ) -> Response:
         while True:
             try:
                 response = self._http.request(method, path, **options())
-                if response.is_success:
+                if succeeded(response):
                     return response
                 self._refuse(response)
-            except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-                raise self._bad_url(error) from error
-            except httpx.RequestError as error:
+            except Unanswered as error:
+                self._check_trust(error)
                 patience.wait(self._unavailable(error))
             except StoreUnavailable as error:
                 patience.wait(error)
 
-    def _bad_url(self, error: Exception) -> StoreRefused:
-        return StoreRefused(f"{self.name!r} is no collector URL: {error}")
+    def _check_trust(self, error: Unanswered) -> None:
+        if (why := distrust(error)) is not None:
+            raise StoreRefused(f"the store of the collector at {self.name}: {why}") from error
 
-    def _unavailable(self, error: httpx.RequestError) -> StoreUnavailable:
+    def _unavailable(self, error: Unanswered) -> StoreUnavailable:
         return StoreUnavailable(
             f"the store of the collector at {self.name} does not answer:"
             f" {error or type(error).__name__}. Is the collector running?"
         )
 
-    def _refuse(self, response: httpx.Response) -> NoReturn:
+    def _refuse(self, response: Response) -> NoReturn:
         code, text = _error(response)
         where = f"the store of the collector at {self.name}"
         if code == "unauthorized":
@@ -218,7 +236,7 @@ class CollectorStore(Store):
             )
         if code in _ERRORS:
             raise _ERRORS[code](f"{where}: {text}")
-        if response.status_code >= 500 or response.status_code == 429:
+        if response.status >= 500 or response.status in (408, 429):
             raise StoreUnavailable(f"{where}: {text}")
         if code is None:
             raise StoreRefused(f"{where}: {text}; that is no collector, or a proxy before it")
@@ -237,6 +255,10 @@ def _upload(sha256: str) -> str:
     return f"/v1/store/{sha256}/upload"
 
 
+def _mark(name: str) -> str:
+    return f"/v1/marks/{checked_mark(name)}"
+
+
 @dataclass(frozen=True, slots=True)
 class _Piece:
     """A part of `content`, whose first byte is at `start`."""
@@ -251,11 +273,10 @@ class _Piece:
         return min(PIECE_BYTES, max(0, self.size_bytes - self.offset))
 
     def options(self) -> dict[str, Any]:
-        # a generator, because httpx keeps what it sent until the garbage collector comes by
         return {
-            "params": {"offset": self.offset, "size_bytes": self.size_bytes},
+            "query": {"offset": self.offset, "size_bytes": self.size_bytes},
             "headers": {"content-length": str(self.length)},
-            "content": self._chunks(),
+            "body": self._chunks(),
         }
 
     def _chunks(self) -> Iterator[bytes]:
@@ -269,11 +290,11 @@ class _Piece:
             yield chunk
 
 
-def _error(response: httpx.Response) -> tuple[str | None, str]:
+def _error(response: Response) -> tuple[str | None, str]:
     try:
         error = response.json()["error"]
         return str(error["code"]), str(error["message"])
     except (ValueError, KeyError, TypeError):
         # an answer to HEAD has no body
-        code = {401: "unauthorized", 404: "not-found"}.get(response.status_code)
-        return code, f"{response.status_code} {response.reason_phrase}"
+        code = {401: "unauthorized", 404: "not-found"}.get(response.status)
+        return code, f"{response.status} {response.reason}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ from queue_runner.errors import NotFound
 
 #: What is in memory of a file at any time.
 CHUNK_BYTES = 1024 * 1024
+#: Ids of jobs are among these.
+MARK_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}"
+_MARK = re.compile(MARK_PATTERN)
 
 
 def checked(sha256: str) -> str:
@@ -24,6 +28,13 @@ def checked(sha256: str) -> str:
 
 def is_name(text: str) -> bool:
     return len(text) == 64 and set(text) <= set("0123456789abcdef")
+
+
+def checked_mark(name: str) -> str:
+    """The name itself. Raises `NotFound` for what cannot be that of a mark; it is safe in a path and URL."""
+    if not _MARK.fullmatch(name):
+        raise NotFound(f"{name!r:.80} cannot be the name of a mark")
+    return name
 
 
 def measure(source: IO[bytes], out: IO[bytes] | None = None) -> tuple[str, int]:

@@ -17,7 +17,7 @@ from typing import IO
 
 from queue_runner.errors import NotFound, StoreFull, StoreRefused, StoreUnavailable
 from queue_runner.store.base import Entry, Store
-from queue_runner.store.content import CHUNK_BYTES, checked, is_name, measure
+from queue_runner.store.content import CHUNK_BYTES, checked, checked_mark, is_name, measure
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
@@ -116,6 +116,36 @@ class FolderStore(Store):
     def sweep(self, older_than_s: float, *, dry_run: bool = False) -> int:
         with speaking_to(self.name):
             return sweep_folder(self.uploads, older_than_s, dry_run=dry_run)
+
+    def mark(self, name: str, sha256: str) -> None:
+        path, partial = self._mark(name), self.uploads / f"{uuid.uuid4().hex}.mark"
+        with speaking_to(self.name):
+            self.uploads.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(exist_ok=True)
+            partial.write_text(checked(sha256))
+            os.replace(partial, path)
+
+    def marked(self, name: str) -> str | None:
+        path = self._mark(name)
+        with speaking_to(self.name):
+            try:
+                sha256 = path.read_text(errors="replace")
+            except FileNotFoundError:
+                return None
+        return sha256 if is_name(sha256) else None
+
+    def unmark(self, name: str) -> None:
+        with speaking_to(self.name):
+            self._mark(name).unlink(missing_ok=True)
+
+    def marks(self) -> Iterator[tuple[str, str]]:
+        with speaking_to(self.name):
+            for path in (self.root / "marks").glob("*"):
+                if sha256 := self.marked(path.name):
+                    yield path.name, sha256
+
+    def _mark(self, name: str) -> Path:
+        return self.root / "marks" / checked_mark(name)
 
     def _path(self, sha256: str) -> Path:
         return self.root / checked(sha256)[:2] / sha256

@@ -18,7 +18,14 @@ from queue_runner.errors import (
     Unsupported,
 )
 from queue_runner.store.base import Entry, Store
-from queue_runner.store.content import CHUNK_BYTES, checked, is_name, measure, seekable
+from queue_runner.store.content import (
+    CHUNK_BYTES,
+    checked,
+    checked_mark,
+    is_name,
+    measure,
+    seekable,
+)
 
 #: What fsspec's file systems call the time of the last change.
 _TIME_KEYS = ("LastModified", "mtime", "updated", "last_modified", "created")
@@ -154,6 +161,44 @@ class RemoteStore(Store):
                     with self._speaking():
                         self._fs.rm_file(info["name"])
         return total
+
+    def mark(self, name: str, sha256: str) -> None:
+        path, content = self._mark(name), checked(sha256).encode()
+        with self._speaking():
+            if not _BUCKETS & set(self._protocols):
+                self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self._fs.pipe_file(path, content)
+
+    def marked(self, name: str) -> str | None:
+        path = self._mark(name)
+        with self._speaking():
+            self._fs.invalidate_cache()
+            try:
+                sha256 = self._fs.cat_file(path).decode(errors="replace")
+            except FileNotFoundError:
+                return None
+        return sha256 if is_name(sha256) else None
+
+    def unmark(self, name: str) -> None:
+        path = self._mark(name)
+        with self._speaking():
+            if self._info(path) is not None:
+                self._fs.rm_file(path)
+
+    def marks(self) -> Iterator[tuple[str, str]]:
+        with self._speaking():
+            self._fs.invalidate_cache()
+            try:
+                found = self._fs.ls(f"{self._root}/marks", detail=False)
+            except FileNotFoundError:
+                return
+        for path in found:
+            name = str(path).rpartition("/")[2]
+            if sha256 := self.marked(name):
+                yield name, sha256
+
+    def _mark(self, name: str) -> str:
+        return f"{self._root}/marks/{checked_mark(name)}"
 
     def _path(self, sha256: str) -> str:
         return f"{self._root}/{checked(sha256)[:2]}/{sha256}"

@@ -11,6 +11,9 @@ from queue_runner.study.expressions import Expression, ExpressionError
 #: Gives the value for a point; `used` are the parameters that it needs.
 Fill = Callable[[Mapping[str, Any]], Any]
 
+#: Texts with braces in one study, and characters in what each of them may become.
+_MAX_TEXTS, _MAX_CHARACTERS = 10_000, 100_000
+
 _FORMAT = re.compile(r"[<>=^]?[-+ ]?#?0?\d{0,2}[,_]?(\.\d{1,2})?[bcdeEfFgGnosxX%]?")
 
 
@@ -21,6 +24,7 @@ class Template:
         """Raises `ExpressionError`."""
         self._known = frozenset(known)
         self.used: set[str] = set()
+        self._texts = 0
         self._fill = self._compile(value)
         self._constant = None if self._fill else value
 
@@ -43,9 +47,12 @@ class Template:
         if all(isinstance(part, str) for part in parts):
             literal = "".join(map(str, parts))
             return None if literal == text else lambda point: literal
+        self._texts += 1
+        if self._texts > _MAX_TEXTS:
+            raise ExpressionError(f"{text!r:.60}: more than {_MAX_TEXTS} texts with braces")
         if len(parts) == 1 and isinstance(parts[0], tuple) and not parts[0][1]:
             return self._value(parts[0][0])
-        return _joined([self._part(part) for part in parts])
+        return _joined([self._part(part) for part in parts], text)
 
     def _part(self, part: str | tuple[str, str]) -> Fill:
         if isinstance(part, str):
@@ -79,8 +86,19 @@ def _formatted(value: Any, form: str) -> str:
         raise ExpressionError(f"{value!r} cannot be written as {form!r}: {error}") from error
 
 
-def _joined(parts: list[Fill]) -> Fill:
-    return lambda point: "".join(part(point) for part in parts)
+def _joined(parts: list[Fill], text: str) -> Fill:
+    def join(point: Mapping[str, Any]) -> str:
+        joined, length = [], 0
+        for part in parts:
+            joined.append(part(point))
+            length += len(joined[-1])
+            if length > _MAX_CHARACTERS:
+                raise ExpressionError(
+                    f"{text!r:.60} becomes a text of more than {_MAX_CHARACTERS} characters"
+                )
+        return "".join(joined)
+
+    return join
 
 
 def _mapping(value: Mapping[str, Any], fills: Mapping[str, Fill | None]) -> Fill | None:

@@ -15,8 +15,10 @@ import yaml
 
 from queue_runner.errors import StudyError
 from queue_runner.study.problems import Path
+from queue_runner.study.texts import MIB, read_text
 
-_MAX_BYTES = 16 * 1024 * 1024
+_MAX_BYTES = 16 * MIB
+_TOO_LARGE = "put many points into a CSV file"
 _MAX_VALUES = 3_000_000
 _MAX_DEPTH = 50
 
@@ -35,7 +37,9 @@ class Document:
         self._lines: dict[Path, int] = {}
         self._anchors: dict[str, tuple[Any, int]] = {}
         self._values = 0
-        self._events: Iterator[Any] = yaml.parse(_read(file), Loader=_LOADER)
+        self._events: Iterator[Any] = yaml.parse(
+            read_text(file, _MAX_BYTES, _TOO_LARGE), Loader=_LOADER
+        )
         try:
             self.value = self._document()
         except yaml.MarkedYAMLError as error:
@@ -140,16 +144,3 @@ class Document:
 
 def _line(event: Any) -> int:
     return int(event.start_mark.line) + 1
-
-
-def _read(file: FilePath) -> str:
-    try:
-        if file.stat().st_size > _MAX_BYTES:
-            raise StudyError(
-                f"{file}: larger than {_MAX_BYTES // 1024**2} MiB; put many points into a CSV file"
-            )
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise StudyError(f"{file}: not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise StudyError(f"{file}: {error.strerror or error}") from error

@@ -107,7 +107,8 @@ def _parse(value: Any, path: Path, problems: Problems) -> Sequence[Scalar] | Sam
         return None
     forms = {"linear": _linear, "log": _log, "range": _range, "sample": _sample}
     if form not in forms:
-        problems.add(path, f"unknown form of a parameter{nearest(str(form), _FORMS)}")
+        hint = _NOT_HERE.get(str(form)) or nearest(str(form), _FORMS)
+        problems.add(path, f"unknown form of a parameter{hint}")
         return None
     if not isinstance(body, Mapping):
         problems.add(path, f"expected a map such as {_EXAMPLES[form]}, found {short(body)}")
@@ -115,6 +116,12 @@ def _parse(value: Any, path: Path, problems: Problems) -> Sequence[Scalar] | Sam
     return forms[form](body, path, problems)
 
 
+#: What is said of several parameters at once.
+_NOT_HERE = {
+    "csv": "; a table of points is 'points: p.csv', beside 'parameters'",
+    "zip": "; what varies together is 'zip: [[a, b]]', beside 'parameters'",
+    "grid": "; every combination of all parameters is what a study has by default",
+}
 _EXAMPLES = {
     "linear": "{from: 0, to: 1, count: 5}",
     "log": "{from: 1e-3, to: 1, count: 4}",

@@ -17,11 +17,12 @@ from pydantic import (
     model_validator,
 )
 
-from queue_runner.model import MAX_PRIORITY, Reason
+from queue_runner.bounds import MAX_PATTERN, MAX_STARS
+from queue_runner.model import CHECKPOINT_S, MAX_PRIORITY, Reason
 from queue_runner.plugins import nearest
 from queue_runner.study.parameters import is_scalar
 from queue_runner.study.problems import Path, Problems, short
-from queue_runner.study.units import parse_bytes, parse_seconds
+from queue_runner.units import parse_bytes, parse_seconds
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 _IMAGE = r"^[a-z0-9][a-z0-9._/:-]*(:[A-Za-z0-9_][A-Za-z0-9._-]*)?(@sha256:[0-9a-f]{64})?$"
@@ -66,6 +67,8 @@ def _within(value: object) -> object:
         raise ValueError("a path in the job's folder, without / before it and without ..")
     if any("**" in part and part != "**" for part in path.parts):
         raise ValueError("a pattern in which ** is a whole part, such as 'postProcessing/**/*.dat'")
+    if path.parts.count("**") > MAX_STARS:
+        raise ValueError(f"a pattern with ** at most {MAX_STARS} times")
     return value
 
 
@@ -108,6 +111,7 @@ class Sample(Strict):
 class ResourcesModel(Strict):
     cores: Count | None = None
     memory: Bytes | None = None
+    disk: Bytes | None = None
     wall_time: Seconds | None = None
 
 
@@ -139,6 +143,8 @@ class LogPattern(Strict):
 
     @model_validator(mode="after")
     def _has_a_value(self) -> LogPattern:
+        if len(self.pattern) > MAX_PATTERN:
+            raise ValueError(f"a regular expression of at most {MAX_PATTERN} characters")
         try:
             groups = re.compile(self.pattern).groups
         except (re.error, RecursionError, OverflowError) as error:
@@ -214,6 +220,19 @@ class ContainerModel(Strict):
     cpuset: bool = False
 
 
+class ResumeModel(Strict):
+    """An attempt goes on from the last checkpoint of the one before."""
+
+    every: Seconds = CHECKPOINT_S
+    keep: list[Within] = []
+
+
+def _resume(value: object) -> object:
+    if isinstance(value, bool):
+        return {} if value else None
+    return value
+
+
 class StudyModel(Strict):
     """All of a study but its kind's own section."""
 
@@ -235,6 +254,9 @@ class StudyModel(Strict):
     retries: Annotated[Retries, BeforeValidator(_retries, json_schema_input_type=int | Retries)] = (
         Retries(count=0)
     )
+    resume: Annotated[
+        ResumeModel | None, BeforeValidator(_resume, json_schema_input_type=bool | ResumeModel)
+    ] = None
     keep: list[Within] = []
     queue: str = Field(default="default", pattern=_QUEUE)
     priority: int = Field(default=0, ge=0, le=MAX_PRIORITY)
@@ -243,6 +265,13 @@ class StudyModel(Strict):
     container: ContainerModel = ContainerModel()
 
 
+#: How others call what a study has.
+_OTHER_WORDS = {
+    "name": "study", "type": "kind", "params": "parameters", "variables": "parameters",
+    "constraints": "where", "constraint": "where", "conditions": "where", "filter": "where",
+    "csv": "points", "table": "points", "sampling": "sample", "expressions": "derived",
+    "metrics": "measure", "outputs": "measure", "artifacts": "keep", "timeout": "resources",
+}  # fmt: skip
 _EXPECTED = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -283,7 +312,10 @@ def _text(model: type[BaseModel], detail: Mapping[str, Any]) -> str:
     if kind == "missing":
         return f"{detail['loc'][-1]!r} is missing"
     if kind == "extra_forbidden":
-        return f"unknown field{nearest(str(detail['loc'][-1]), _siblings(model, detail['loc']))}"
+        name = str(detail["loc"][-1])
+        if model is StudyModel and len(detail["loc"]) == 1 and name in _OTHER_WORDS:
+            return f"unknown field; it is called {_OTHER_WORDS[name]!r} here"
+        return f"unknown field{nearest(name, _siblings(model, detail['loc']))}"
     if kind == "value_error":
         text = str(context.get("error", detail["msg"]))
         return text if " is not " in text else f"expected {text}, found {short(found)}"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import keyword
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path as FilePath
 from typing import Any
 
 from queue_runner.errors import StudyError
@@ -16,10 +14,12 @@ from queue_runner.model import Scalar
 from queue_runner.plugins import nearest
 from queue_runner.study.expressions import CONSTANTS, FUNCTIONS, Expression, ExpressionError
 from queue_runner.study.parameters import Sampled, is_scalar, parse_parameter
-from queue_runner.study.problems import Path, Problems, short
+from queue_runner.study.problems import Locator, Path, Problems, field_name, short
 from queue_runner.study.sampling import METHODS, draw
 
-_MAX_SAMPLES = 10_000_000
+#: That `where` goes through; and that anybody waits for.
+MAX_POINTS = 10_000_000
+FEWER = "Take fewer values, draw a sample, or make several studies of it"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -38,7 +38,7 @@ class Space:
     """All points of a study, in their order.
 
     names: parameters in column order, derived ones last; before: how many points there are before
-    `where`.
+    `where`; locate: finds the line of an expression that has no value at a point.
     """
 
     def __init__(
@@ -46,8 +46,10 @@ class Space:
         blocks: Sequence[Block],
         derived: Mapping[str, Expression],
         where: Sequence[Expression],
+        locate: Locator,
     ) -> None:
         self._blocks, self._derived, self._where = tuple(blocks), dict(derived), tuple(where)
+        self._locate = locate
         self.names = tuple(name for block in blocks for name in block.names) + tuple(derived)
         self.before = math.prod(len(block) for block in blocks)
         self._total: int | None = None if where else self.before
@@ -58,17 +60,30 @@ class Space:
         return set().union(*(each.names for each in (*self._derived.values(), *self._where)))
 
     @property
+    def conditional(self) -> bool:
+        """Whether there is a `where`."""
+        return bool(self._where)
+
+    @property
     def total(self) -> int:
         """How many points there are. Goes through all of them where there is a `where`."""
         if self._total is None:
             self._total = sum(1 for _ in self.points())
         return self._total
 
-    def points(self, start: int = 0) -> Iterator[dict[str, Scalar]]:
-        """The points from number `start` on. Raises `StudyError` where an expression has no value."""
+    def total_of(self, most: int) -> int:
+        """How many there are among the first `most` before `where`."""
+        return self.total if most >= self.before else sum(1 for _ in self.points(most=most))
+
+    def points(self, start: int = 0, most: int | None = None) -> Iterator[dict[str, Scalar]]:
+        """The points from number `start` on, of the first `most` before `where`.
+
+        Raises `StudyError` where an expression has no value.
+        """
+        end = self.before if most is None else min(self.before, most)
         if not self._where:
-            return (self._point(number) for number in range(start, self.before))
-        kept = (point for number in range(self.before) if self._holds(point := self._point(number)))
+            return (self._point(number) for number in range(start, end))
+        kept = (point for number in range(end) if self._holds(point := self._point(number)))
         for _ in range(start):
             next(kept, None)
         return kept
@@ -83,22 +98,27 @@ class Space:
             for name, column in zip(block.names, block.columns, strict=True):
                 point[name] = column[place]
         for name, expression in self._derived.items():
-            point[name] = _value(expression, point, f"derived.{name}")
+            point[name] = self._value(expression, point, ("derived", name))
         return point
 
     def _holds(self, point: Mapping[str, Scalar]) -> bool:
-        return all(_value(condition, point, "where") for condition in self._where)
+        return all(
+            self._value(condition, point, ("where", number))
+            for number, condition in enumerate(self._where)
+        )
 
-
-def _value(expression: Expression, point: Mapping[str, Scalar], field: str) -> Scalar:
-    try:
-        return expression.value(point)
-    except ExpressionError as error:
-        raise StudyError(f"{field}: {error} at the point {describe(point)}") from error
+    def _value(self, expression: Expression, point: Mapping[str, Scalar], path: Path) -> Scalar:
+        try:
+            return expression.value(point)
+        except ExpressionError as error:
+            raise StudyError(
+                f"{self._locate(path)}{field_name(path)}: {error} at the point {describe(point)}"
+            ) from error
 
 
 def describe(point: Mapping[str, Scalar]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in point.items()) or "(no parameters)"
+    values = (f"{name}={value!s:.60}" for name, value in point.items())
+    return ", ".join(values) or "(no parameters)"
 
 
 def make_space(document: Mapping[str, Any], problems: Problems) -> Space | None:
@@ -114,15 +134,22 @@ def make_space(document: Mapping[str, Any], problems: Problems) -> Space | None:
     where = _where(document.get("where") or [], seen, problems)
     if len(problems.found) > before:
         return None
-    return Space(blocks, derived, where)
+    space = Space(blocks, derived, where, problems.locate)
+    if where and space.before > MAX_POINTS:
+        problems.add(
+            ("where",),
+            f"it would go through {space.before} points, of which the limit is {MAX_POINTS}. {FEWER}",
+        )
+        return None
+    return space
 
 
 def _check_name(name: str, seen: set[str], problems: Problems, section: str = "parameters") -> None:
     if name in seen:
         problems.add((section, name), "there are two parameters of this name")
-    elif not _NAME.fullmatch(name) or keyword.iskeyword(name):
-        problems.add((section, name), "a parameter's name has letters, digits and _ only")
-    elif name in FUNCTIONS or name in CONSTANTS or name == "point":
+    elif not _NAME.fullmatch(name):
+        problems.add((section, name), "a parameter's name has letters a-z, A-Z, digits and _ only")
+    elif name in {*FUNCTIONS, *CONSTANTS, "point"} or keyword.iskeyword(name):
         problems.add((section, name), f"{name!r} has a meaning in expressions; choose another name")
 
 
@@ -198,7 +225,7 @@ def _drawn(
     method, count, seed = (settings.get(key) for key in ("method", "count", "seed"))
     if method not in METHODS or not isinstance(count, int) or not isinstance(seed, int):
         return None  # the schema has said so
-    points = draw(method, len(sampled), min(count, _MAX_SAMPLES), seed)
+    points = draw(method, len(sampled), min(count, MAX_POINTS), seed)
     columns = tuple(
         [parameter.at(point[place]) for point in points]
         for place, parameter in enumerate(sampled.values())
@@ -249,67 +276,6 @@ def _rows_of_maps(points: list[Any], problems: Problems) -> tuple[list[str], lis
             return [], []
         rows.append([row[name] for name in names])
     return names, rows
-
-
-def read_csv(file: FilePath) -> dict[str, Any]:
-    """The rows of a CSV file as `{"columns": [...], "rows": [[...], ...]}`. Raises `StudyError`.
-
-    The first row names the parameters. Numbers become numbers, `true` and `false` truth values.
-    """
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as text:
-            reader = csv.reader(text, skipinitialspace=True)
-            columns = [name.strip() for name in next(reader, [])]
-            _check_columns(columns, file)
-            rows = []
-            for row in reader:
-                if not any(cell.strip() for cell in row):  # spreadsheets end with lines of commas
-                    continue
-                if len(row) != len(columns):
-                    raise StudyError(
-                        f"{file.name}:{reader.line_num}: expected {len(columns)} values"
-                        f" ({', '.join(columns)}), found {len(row)}"
-                    )
-                rows.append([_cell(cell, file, reader.line_num) for cell in row])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise StudyError(f"points: {file}: {reason}") from error
-    if not columns or not rows:
-        raise StudyError(
-            f"{file.name}: expected a first row of names and at least one row of values"
-        )
-    return {"columns": columns, "rows": rows}
-
-
-def _check_columns(columns: Sequence[str], file: FilePath) -> None:
-    for separator in (";", "\t"):
-        if len(columns) == 1 and separator in columns[0]:
-            raise StudyError(
-                f"{file.name}:1: the columns are separated by {separator!r}; save it with commas, and"
-                " with points in its numbers"
-            )
-    for number, name in enumerate(columns, 1):
-        if not name:
-            raise StudyError(f"{file.name}:1: column {number} has no name")
-
-
-def _cell(text: str, file: FilePath, line: int) -> Scalar:
-    text = text.strip()
-    for convert in (int, float):
-        try:
-            number = convert(text) if "_" not in text and len(text) < 100 else None
-        except ValueError:
-            continue
-        if (
-            number is not None and math.isfinite(number) and abs(number) < 2**63
-        ) or convert is float:
-            if number is not None and not math.isfinite(number):
-                raise StudyError(f"{file.name}:{line}: expected finite numbers, found {text}")
-            if number is not None:
-                return number
-    if not text:
-        raise StudyError(f"{file.name}:{line}: a value is missing")
-    return {"true": True, "false": False}.get(text.lower(), text)
 
 
 # -- derived, where ----------------------------------------------------------------------------------

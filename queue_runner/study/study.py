@@ -14,29 +14,35 @@ from typing import Any, Self
 
 from queue_runner import plugins
 from queue_runner.errors import StudyError, UnknownScheme
-from queue_runner.model import Job, Resources, RetryPolicy, Scalar, StudyRecord
+from queue_runner.model import Job, Resources, Resume, RetryPolicy, Scalar, StudyRecord
 from queue_runner.study import schema
 from queue_runner.study.braces import Template as Braces
 from queue_runner.study.expressions import ExpressionError
 from queue_runner.study.kinds.base import GROUP, Place, StudyKind, Template, whole
 from queue_runner.study.parameters import suspicious
-from queue_runner.study.problems import Locator, Problems
-from queue_runner.study.space import Space, describe, make_space, read_csv
+from queue_runner.study.problems import Locator, Problems, field_name
+from queue_runner.study.rows import read_csv
+from queue_runner.study.space import FEWER, MAX_POINTS, Space, describe, make_space
 
 #: A study's record goes through the broker as one message.
 _MAX_RECORD_BYTES = 8 * 1024 * 1024
 #: Points that `check` renders to find out what only shows with values.
 _CHECKED_POINTS = 1000
+#: Points before `where` that `check` goes through, in less than a minute.
+_TRIED_POINTS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class StudySummary:
-    """What `check` found; before: points before `where`; points: the first ones."""
+    """What `check` found; before: points before `where`; tried: so many of these were looked at, and
+    `jobs` is what they make; points: the first ones.
+    """
 
     name: str
     kind: str
     jobs: int
     before: int
+    tried: int
     parameters: tuple[str, ...]
     points: tuple[Mapping[str, Scalar], ...]
     warnings: tuple[str, ...]
@@ -85,6 +91,8 @@ class Study:
         common = {key: value for key, value in document.items() if key != kind_name}
         self._model: schema.StudyModel = schema.validate(schema.StudyModel, common, (), problems)
         self._section = _section(self._kind, kind_name, document, problems)
+        if _sound(problems):
+            self._check_keep(problems)
         space = make_space(document, problems) if _sound(problems) else None
         problems.check()
         assert space is not None
@@ -93,6 +101,17 @@ class Study:
         self._bundle: str | None = None
         self._compile(problems)
         problems.check()
+
+    def _check_keep(self, problems: Problems) -> None:
+        resume = self._model.resume if self._model is not None else None
+        if resume is None or bool(resume.keep) != self._kind.resumes:
+            return
+        if self._kind.resumes:
+            text = f"kind {self._model.kind} knows by itself what a job goes on from: leave it out"
+            problems.add(("resume", "keep"), text)
+        else:
+            text = "say which files a job goes on from, such as resume: {keep: ['state.*']}"
+            problems.add(("resume",), text)
 
     def _compile(self, problems: Problems) -> None:
         names = self._space.names
@@ -193,6 +212,8 @@ class Study:
         self.template()
         problems = Problems(self._locate)
         warnings = self._kind.check(self._section, self._place, problems)
+        if self._model.resume is not None:
+            warnings += self._kind.check_resume(self._section, self._place, problems)
         problems.check()
         return [*warnings, *self._warnings()]
 
@@ -209,16 +230,23 @@ class Study:
     def check(self, shown: int = 5) -> StudySummary:
         """What it comes to, without running anything. Raises `StudyError`."""
         warnings = self.verify()
-        self._check_jobs()
-        for job in islice(self.jobs(None), _CHECKED_POINTS):
-            del job
+        tried = self._space.before
+        if self._space.conditional:
+            tried = min(_TRIED_POINTS, tried)
+        points = self._space.points(most=tried)
+        for index, point in enumerate(islice(points, _CHECKED_POINTS)):
+            self._job(self.name, index, point, None)
+        jobs = self._space.total_of(tried)
+        if not jobs and tried == self._space.before:
+            raise self._no_jobs()
         return StudySummary(
             name=self.name,
             kind=self.kind,
-            jobs=self.total,
+            jobs=jobs,
             before=self._space.before,
+            tried=tried,
             parameters=self.parameters,
-            points=tuple(islice(self.points(), shown)),
+            points=tuple(islice(self._space.points(most=tried), shown)),
             warnings=tuple(warnings),
         )
 
@@ -247,7 +275,13 @@ class Study:
                 f" {_MAX_RECORD_BYTES // 1024**2}. Split `points` into several studies, or describe"
                 " them with ranges or samples."
             )
-        self._check_jobs()
+        if not self.total:
+            raise self._no_jobs()
+        if self.total > MAX_POINTS:
+            raise StudyError(
+                f"{self._locate(('parameters',))}parameters: {self.total} jobs, of which the limit is"
+                f" {MAX_POINTS}. {FEWER}"
+            )
         return StudyRecord(
             id=self.id(bundle),
             name=self.name,
@@ -260,12 +294,11 @@ class Study:
             submitted_at=submitted_at,
         )
 
-    def _check_jobs(self) -> None:
-        if not self.total:
-            raise StudyError(
-                f"{self._locate(('where',))}where: there is no job: none of the"
-                f" {self._space.before} points satisfies all conditions"
-            )
+    def _no_jobs(self) -> StudyError:
+        return StudyError(
+            f"{self._locate(('where',))}where: there is no job: none of the"
+            f" {self._space.before} points satisfies all conditions"
+        )
 
     def jobs(self, bundle: str | None, start: int = 0) -> Iterator[Job]:
         """The jobs from number `start` on, made one at a time. Raises `StudyError`."""
@@ -284,11 +317,9 @@ class Study:
         try:
             names = {**point, "point": index}
             spec = self._kind.finish(self._spec.fill(names))
-            resources = self._resources(names)
+            resources = self._same_resources or self._resources(names)
         except (ExpressionError, ValueError) as error:
-            raise StudyError(
-                f"study {self.name}: {error} at point {index} ({describe(point)})"
-            ) from error
+            raise self._at_point(error, index, point) from error
         return Job(
             id=f"{study}.{index:07}",
             study=study,
@@ -306,7 +337,25 @@ class Study:
             image=self._model.image,
             container=self._container,
             worker=self._model.worker,
+            resume=self._resume,
         )
+
+    def _at_point(self, error: ValueError, index: int, point: Mapping[str, Scalar]) -> StudyError:
+        names = {**point, "point": index}
+        path = next(
+            (found for part in ((self.kind,), ("resources",))
+             if (found := _failing(self._document.get(part[0]), part, names, error))),
+            (self.kind,),
+        )  # fmt: skip
+        field = "" if str(error).startswith(f"{field_name(path)}") else f"{field_name(path)}: "
+        return StudyError(
+            f"{self._locate(path)}{field}{error} at point {index} ({describe(point)})"
+        )
+
+    @cached_property
+    def _same_resources(self) -> Resources | None:
+        """Those of every job, where no parameter decides on them."""
+        return None if self._cores.used or self._ranks.used else self._resources({})
 
     def _resources(self, names: Mapping[str, Any]) -> Resources:
         limits = self._model.resources
@@ -314,6 +363,7 @@ class Study:
             cores=whole(self._cores.fill(names), "resources.cores"),
             ranks=whole(self._ranks.fill(names), "ranks"),
             memory_bytes=limits.memory,
+            disk_bytes=limits.disk,
             wall_time_s=limits.wall_time,
         )
 
@@ -335,6 +385,11 @@ class Study:
         )
 
     @cached_property
+    def _resume(self) -> Resume | None:
+        resume = self._model.resume
+        return None if resume is None else Resume(resume.every, tuple(resume.keep))
+
+    @cached_property
     def _container(self) -> Mapping[str, Any]:
         return self._model.container.model_dump(exclude_defaults=True)
 
@@ -349,7 +404,7 @@ class Study:
         asked: dict[str, Any] = {"metrics": measure["metrics"], "log": log}
         if measure["openfoam"] is not None:
             asked["openfoam"] = measure["openfoam"]
-        return self._kind.measure(asked)
+        return {name: wanted for name, wanted in self._kind.measure(asked).items() if wanted}
 
 
 def _plain(value: Any) -> Any:
@@ -449,6 +504,23 @@ def _blame(document: Mapping[str, Any], path: tuple[str, ...], error: Expression
 
     error_names = _known_names(document)
     return search(document.get(path[0]), path[:1]) or path
+
+
+def _failing(
+    value: Any, here: tuple[str | int, ...], names: Mapping[str, Any], error: ValueError
+) -> tuple[str | int, ...] | None:
+    """Where in `value` the text is that gives this error at a point."""
+    if isinstance(value, Mapping | list):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        inside = (_failing(each, (*here, key), names, error) for key, each in items)
+        return next((found for found in inside if found is not None), None)
+    try:
+        filled = Braces(value, names).fill(names)
+    except ExpressionError as found:
+        return here if str(found) == str(error) else None
+    # a count that is none, as `whole` says it
+    counted = str(error).startswith(f"{field_name(here)}: expected a whole number")
+    return here if counted and filled is not value else None
 
 
 def _known_names(document: Mapping[str, Any]) -> set[str]:

@@ -22,7 +22,8 @@ BROKERS = ("rabbitmq", "redis", "zeromq")
 
 
 @contextmanager
-def _server(name: str) -> Iterator[BrokerServerHandle]:
+def throwaway(name: str) -> Iterator[BrokerServerHandle]:
+    """For fixtures of another scope than those below: a server, or the test is skipped or fails."""
     from queue_runner.errors import MissingTool
     from queue_runner.testing.servers import start_server
 
@@ -41,19 +42,19 @@ def _namespace(server: BrokerServerHandle) -> str:
 
 @pytest.fixture(scope="session")
 def _rabbitmq_session() -> Iterator[BrokerServerHandle]:
-    with _server("rabbitmq") as server:
+    with throwaway("rabbitmq") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def _redis_session() -> Iterator[BrokerServerHandle]:
-    with _server("redis") as server:
+    with throwaway("redis") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def _zeromq_session() -> Iterator[BrokerServerHandle]:
-    with _server("zeromq") as server:
+    with throwaway("zeromq") as server:
         yield server
 
 
@@ -85,19 +86,19 @@ def broker_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def rabbitmq_server() -> Iterator[BrokerServerHandle]:
     """A RabbitMQ of this test's own, to be stopped, killed, frozen and started again."""
-    with _server("rabbitmq") as server:
+    with throwaway("rabbitmq") as server:
         yield server
 
 
 @pytest.fixture
 def redis_server() -> Iterator[BrokerServerHandle]:
     """A Redis of this test's own."""
-    with _server("redis") as server:
+    with throwaway("redis") as server:
         yield server
 
 
 @pytest.fixture
 def zeromq_server() -> Iterator[BrokerServerHandle]:
     """A ZeroMQ server of this test's own."""
-    with _server("zeromq") as server:
+    with throwaway("zeromq") as server:
         yield server

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
 from queue_runner.errors import JobError
 from queue_runner.model import Artifact, Reason
 from queue_runner.store import Store
+from queue_runner.workers.leavings import open_file
 
 #: A result travels as a message: it may not list more files than this.
 MAX_ARTIFACTS = 10_000
@@ -26,10 +29,15 @@ def keep_files(
     kept = []
     for path in _chosen(folder, logs, patterns):
         _refuse_unsayable(path.relative_to(folder).as_posix())
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as content:
+        with open_kept(path) as content:
             sha256, size_bytes = store.put(content)
         kept.append(Artifact(path.relative_to(folder).as_posix(), sha256, size_bytes))
     return tuple(kept)
+
+
+def open_kept(path: Path) -> IO[bytes]:
+    """A file of a work folder, which may have become a link since it was looked at: then `OSError`."""
+    return open_file(path)
 
 
 def _refuse_unsayable(name: str) -> None:
@@ -42,9 +50,7 @@ def _refuse_unsayable(name: str) -> None:
 
 def _chosen(folder: Path, logs: Iterable[str], patterns: Iterable[str]) -> list[Path]:
     written = [path for log in logs if _has_content(path := folder / log)]
-    found: set[Path] = set()
-    for pattern in patterns:
-        found |= {path for path in _glob(folder, pattern) if _kept(path, folder)}
+    found = set(kept_files(folder, patterns))
     if len(found) > MAX_ARTIFACTS:
         raise JobError(
             Reason.STORE,
@@ -53,6 +59,12 @@ def _chosen(folder: Path, logs: Iterable[str], patterns: Iterable[str]) -> list[
         )
     # the logs first, in the order of their steps
     return [*written, *sorted(found - set(written))]
+
+
+def kept_files(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    """The files that the patterns match, in the order of their names; no links, and nothing outside."""
+    matched = (path for pattern in patterns for path in _glob(folder, pattern))
+    return sorted({path for path in matched if _kept(path, folder)})
 
 
 def _glob(folder: Path, pattern: str) -> Iterable[Path]:
@@ -66,7 +78,7 @@ def _glob(folder: Path, pattern: str) -> Iterable[Path]:
 
 def _has_content(path: Path) -> bool:
     try:
-        return path.stat().st_size > 0
+        return stat.S_ISREG(path.lstat().st_mode) and path.lstat().st_size > 0
     except OSError:
         return False
 
@@ -81,7 +93,7 @@ def _kept(path: Path, folder: Path) -> bool:
 def log_tail(path: Path) -> str:
     """The last lines of a log, whatever bytes are in it."""
     try:
-        with path.open("rb") as log:
+        with open_file(path) as log:
             log.seek(0, os.SEEK_END)
             log.seek(max(0, log.tell() - _TAIL_BYTES))
             content = log.read(_TAIL_BYTES)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
-import platform
 import select
-import shutil
-import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -31,19 +27,22 @@ from queue_runner.errors import (
 )
 from queue_runner.model import Artifact, Failure, Job, Reason, Result, Scalar, State
 from queue_runner.store import Store
+from queue_runner.workers.acceptance import ANYTHING, Acceptance
 from queue_runner.workers.artifacts import keep_files, log_tail
 from queue_runner.workers.bundles import Bundles
-from queue_runner.workers.kinds.base import Kind, Step
+from queue_runner.workers.checkpoints import Checkpoints, begin
+from queue_runner.workers.facts import host
+from queue_runner.workers.handover import Handed, Handovers, running_s
+from queue_runner.workers.judging import judge
+from queue_runner.workers.kinds.base import Call, Kind, Step
+from queue_runner.workers.leavings import make_harmless, remove
 from queue_runner.workers.measure import measure
-from queue_runner.workers.runtimes.base import Outcome, Runtime, Stop
+from queue_runner.workers.pybatch import RETURNED
+from queue_runner.workers.runtimes.base import HANDED_OVER, Called, Left, Outcome, Runtime, Stop
 from queue_runner.workers.site import at
 
 KINDS = "queue_runner.kinds"
 _TRACE_LINES = 40
-#: With less than this left, a disk is full: no block can be written any more.
-_FULL_BYTES = 64 * 1024
-#: Set in our images: tag and the hash of all that it was built from.
-IMAGE_VARIABLE = "QUEUE_RUNNER_IMAGE"
 #: Seconds between tries to keep what a finished job wrote, while its store is away.
 _STORE_RETRY_S = 5.0
 
@@ -63,7 +62,7 @@ class Workplace:
     """What all attempts of a worker share.
 
     folder: holds a folder for each running attempt; kept: where finished ones go that are to stay
-    (`keep`: "none", "failed" or "all").
+    (`keep`: "none", "failed" or "all"). handovers: None where no attempt is handed over.
     """
 
     worker: str
@@ -74,11 +73,17 @@ class Workplace:
     folder: Path
     kept: Path
     keep: str
+    accept: Acceptance = ANYTHING
+    handovers: Handovers | None = None
 
 
 @dataclass(slots=True)
 class _Record:
-    """What is known of an attempt so far."""
+    """What is known of an attempt so far.
+
+    done: names of the steps that have ended well; began: by `running_s`; left: the step that goes on without
+    this worker; handed: whether its successor has the rest; harmless: whether its folder may be looked into.
+    """
 
     metrics: dict[str, Scalar] = field(default_factory=dict)
     artifacts: tuple[Artifact, ...] = ()
@@ -86,6 +91,14 @@ class _Record:
     tail: str = ""
     timings: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, str] = field(default_factory=dict)
+    done: list[str] = field(default_factory=list)
+    resumed_from: str | None = None
+    started_at: float = 0.0
+    began: float = 0.0
+    steps: tuple[Step, ...] = ()
+    left: Left | None = None
+    handed: bool = False
+    harmless: bool = True
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -97,17 +110,74 @@ class _Record:
 
 
 def attempt_job(place: Workplace, job: Job, attempt: int, stop: Stop) -> Result:
-    """Run a job; the result says final, which the caller may take back where a retry follows.
+    """Run a job, or go on with it where this worker's predecessor has left it. The result says final, which
+    the caller may take back where a retry follows.
 
     Raises `Stopped`; `StoreUnavailable`, `StoreRefused` or `DiskFull` when it could not begin for want of
     its bundle or of space; `EngineUnavailable` when its containers went with their engine. Once it has
     run, it waits for its store instead.
     """
-    started_at, record, failure = time.time(), _Record(), None
-    folder = place.folder / f"{job.id}.{attempt}"
-    try:
-        with at(place.runtime.site(job)):
+    handed = None if place.handovers is None else place.handovers.take(job.id)
+    folder = place.folder / (f"{job.id}.{attempt}" if handed is None else handed.folder)
+
+    def attempted(record: _Record) -> None:
+        if handed is None:
             _run(place, job, attempt, folder, stop, record)
+        else:
+            _go_on(place, job, attempt, folder, stop, record, handed)
+
+    started_at = time.time() if handed is None else handed.started_at
+    return _recorded(place, job, attempt, started_at, folder, attempted)
+
+
+def end_call(
+    place: Workplace, job: Job, attempt: int, called: Called, call: Call, stop: Stop
+) -> Result:
+    """The end of an attempt that a runtime's `call` has made, where there is something to see.
+
+    Raises as `attempt_job` does.
+    """
+    folder = place.folder / f"{job.id}.{attempt}"
+
+    def attempted(record: _Record) -> None:
+        kind = find_kind(job.kind)
+        record.logs.append(call.step.log)
+        record.timings[f"step:{call.step.name}"] = round(called.outcome.wall_s, 6)
+        with _ending(place, kind, job, folder, stop, record):
+            _take_over(called, folder)
+            record.tail = log_tail(folder / call.step.log)
+            judge(kind, job, folder, call.step, called.outcome, record.tail)
+
+    return _recorded(place, job, attempt, called.started_at, folder, attempted)
+
+
+def _take_over(called: Called, folder: Path) -> None:
+    remove(folder)
+    if called.folder is None:
+        folder.mkdir(mode=0o700)
+        return
+    called.folder.rename(folder)
+    if called.returned is not None:
+        (folder / RETURNED).unlink(missing_ok=True)
+        (folder / RETURNED).write_text(called.returned)
+
+
+def _recorded(
+    place: Workplace,
+    job: Job,
+    attempt: int,
+    started_at: float,
+    folder: Path,
+    attempted: Callable[[_Record], None],
+) -> Result:
+    """What `attempted` comes to; the work folder is gone, or where it is kept, afterwards."""
+    record, failure = _Record(started_at=started_at), None
+    try:
+        site = place.runtime.site(job)
+        if place.accept.images is not None:
+            place.accept.check_image(job.image, place.runtime.image_names(job))
+        with at(site):
+            attempted(record)
     except JobError as error:
         failure = Failure(error.reason, str(error), error.step, error.exit_code)
     except OSError as error:
@@ -124,7 +194,8 @@ def attempt_job(place: Workplace, job: Job, attempt: int, stop: Stop) -> Result:
         )
         record.tail = "\n".join(traceback.format_exc().splitlines()[-_TRACE_LINES:])
     finally:
-        _leave(place, folder, job, failed=failure is not None)
+        if not record.handed:
+            _leave(place, folder, job, failed=failure is not None)
     return _result(place, job, attempt, started_at, record, failure)
 
 
@@ -132,22 +203,126 @@ def _run(
     place: Workplace, job: Job, attempt: int, folder: Path, stop: Stop, record: _Record
 ) -> None:
     kind = find_kind(job.kind)
+    saved = _checkpoints(place, kind, job, folder, record)
     with record.timed("prepare"):
         _prepare(place, kind, job, folder)
+        if saved is not None:
+            record.resumed_from, broken = begin(saved, job)
+            if broken:
+                _prepare(place, kind, job, folder)
+    record.began = running_s()
+    with _attempting(place, kind, job, folder, stop, record, saved):
+        resumed = record.resumed_from is not None
+        record.steps = tuple(kind.resume(job, folder) if resumed else kind.steps(job, folder))
+        _run_steps(place, kind, job, attempt, folder, stop, record)
+
+
+def _go_on(
+    place: Workplace,
+    job: Job,
+    attempt: int,
+    folder: Path,
+    stop: Stop,
+    record: _Record,
+    handed: Handed,
+) -> None:
+    """What is left of an attempt that another worker has begun."""
+    kind = find_kind(job.kind)
+    record.steps, record.left = handed.steps, handed.left
+    record.done += handed.done
+    record.logs += handed.logs
+    record.timings |= handed.timings
+    record.began, record.resumed_from = handed.began, handed.resumed_from
+    log.info(
+        "%s goes on, with %d of its %d steps done", job.id, len(record.done), len(record.steps)
+    )
+    saved = _checkpoints(place, kind, job, folder, record)
+    with _attempting(place, kind, job, folder, stop, record, saved):
+        _run_steps(place, kind, job, attempt, folder, stop, record)
+
+
+@contextmanager
+def _attempting(
+    place: Workplace,
+    kind: Kind,
+    job: Job,
+    folder: Path,
+    stop: Stop,
+    record: _Record,
+    saved: Checkpoints | None,
+) -> Iterator[None]:
+    """Around the steps, and what their end brings with it."""
+    keeping = nullcontext() if saved is None else saved.kept(stop)
     try:
-        steps = kind.steps(job, folder)
-        with record.timed("run"):
-            _run_steps(place, kind, job, attempt, folder, steps, stop, record)
+        with _ending(place, kind, job, folder, stop, record), _timed_run(record), keeping:
+            yield
+    except Stopped as stopped:
+        if stopped.reason == HANDED_OVER and place.handovers is not None:
+            place.handovers.write(_handed(job, folder, record))
+            record.handed = True
+        raise
+
+
+@contextmanager
+def _timed_run(record: _Record) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        record.timings["run"] = round(running_s() - record.began, 6)
+
+
+def _handed(job: Job, folder: Path, record: _Record) -> Handed:
+    return Handed(
+        job_id=job.id,
+        folder=folder.name,
+        steps=record.steps,
+        started_at=record.started_at,
+        began=record.began,
+        left=record.left,
+        logs=tuple(record.logs),
+        timings=record.timings,
+        done=tuple(record.done),
+        resumed_from=record.resumed_from,
+    )
+
+
+def _checkpoints(
+    place: Workplace, kind: Kind, job: Job, folder: Path, record: _Record
+) -> Checkpoints | None:
+    if job.resume is None:
+        return None
+    return Checkpoints(place.store, kind, job, folder, record.done, record.logs)
+
+
+@contextmanager
+def _ending(
+    place: Workplace, kind: Kind, job: Job, folder: Path, stop: Stop, record: _Record
+) -> Iterator[None]:
+    """Around the steps: what they left is measured and kept."""
+    stopped = False
+    try:
+        try:
+            yield
+        finally:
+            if folder.is_dir() and record.left is None:
+                record.harmless = False
+                make_harmless(folder)
+                record.harmless = True
         with record.timed("measure"):
             record.metrics = {**kind.metrics(job, folder), **measure(job, folder, record.logs)}
+    except Stopped:
+        stopped = True
+        raise
     finally:
-        record.provenance = _provenance(place, kind, job, folder)
-        if not stop.thrown:
+        record.provenance = provenance(place, kind, job, folder)
+        if record.resumed_from is not None:
+            record.provenance["resumed_from"] = record.resumed_from
+        if record.harmless and not stopped:
             _keep(place, job, folder, stop, record)
 
 
 def _prepare(place: Workplace, kind: Kind, job: Job, folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder)
     folder.mkdir(mode=0o700, parents=True)
     if job.bundle is not None:
         place.bundles.copy(job.bundle, folder)
@@ -160,90 +335,54 @@ def _run_steps(
     job: Job,
     attempt: int,
     folder: Path,
-    steps: Sequence[Step],
     stop: Stop,
     record: _Record,
 ) -> None:
-    wall_time_s = job.resources.wall_time_s
-    end = None if wall_time_s is None else time.monotonic() + wall_time_s
-    for step in steps:
-        if stop.thrown:
+    """Those that are not done yet."""
+    for step in record.steps[len(record.done) :]:
+        if stop.thrown and record.left is None:
             raise Stopped(stop.reason or "")
         if step.log not in record.logs:
             record.logs.append(step.log)
         with record.timed(f"step:{step.name}"):
-            outcome = place.runtime.run(
-                step,
-                job,
-                folder,
-                worker=place.worker,
-                attempt=attempt,
-                limits=job.resources,
-                wall_time_s=None if end is None else max(0.0, end - time.monotonic()),
-                stop=stop,
-            )
+            outcome = _run_step(place, step, job, attempt, folder, stop, record)
+        record.left = outcome.left
+        if outcome.left is not None:
+            raise Stopped(HANDED_OVER)
+        make_harmless(folder, links=False)
         record.tail = log_tail(folder / step.log)
         if outcome.ended_by == "stop":
             raise Stopped(stop.reason or "")
-        _judge(kind, job, folder, step, outcome, record.tail)
+        judge(kind, job, folder, step, outcome, record.tail)
+        record.done.append(step.name)
 
 
-def _judge(kind: Kind, job: Job, folder: Path, step: Step, outcome: Outcome, tail: str) -> None:
-    """Raises `JobError` for a step that failed, with the best reason there is."""
-    limit = _limit_reached(job, outcome) or _disk_full(folder, outcome)
-    if limit is not None:
-        raise JobError(*limit, step=step.name, exit_code=outcome.exit_code)
-    if outcome.exit_code == 0:
-        diagnosis = kind.verify(job, folder, step, tail)
-    else:
-        diagnosis = kind.diagnose(job, folder, step, tail)
-    if diagnosis is not None:
-        raise JobError(
-            diagnosis.reason, diagnosis.message, step=step.name, exit_code=outcome.exit_code
+def _run_step(
+    place: Workplace,
+    step: Step,
+    job: Job,
+    attempt: int,
+    folder: Path,
+    stop: Stop,
+    record: _Record,
+) -> Outcome:
+    wall_time_s = job.resources.wall_time_s
+    if wall_time_s is not None:
+        wall_time_s = max(0.0, record.began + wall_time_s - running_s())
+    if record.left is not None:
+        return place.runtime.take_over(
+            record.left, step, job, folder, wall_time_s=wall_time_s, stop=stop
         )
-    if outcome.exit_code != 0:
-        raise JobError(*_how_it_ended(step, outcome), step=step.name, exit_code=outcome.exit_code)
-
-
-def _limit_reached(job: Job, outcome: Outcome) -> tuple[str, str] | None:
-    limits = job.resources
-    if outcome.ended_by == "wall-time":
-        return Reason.WALL_TIME, f"ended after its wall time of {limits.wall_time_s:g} s"
-    if outcome.ended_by == "out-of-memory":
-        mebibytes = (limits.memory_bytes or 0) / 1024**2
-        return Reason.OUT_OF_MEMORY, f"ended for using more than its {mebibytes:.0f} MiB of memory"
-    return None
-
-
-def _disk_full(folder: Path, outcome: Outcome) -> tuple[str, str] | None:
-    if outcome.exit_code == 0 or shutil.disk_usage(folder).free > _FULL_BYTES:
-        return None
-    return (
-        Reason.DISK_FULL,
-        "failed with no space left on the disk of its work folder; make room on that worker, or have"
-        " the job write less",
+    return place.runtime.run(
+        step,
+        job,
+        folder,
+        worker=place.worker,
+        attempt=attempt,
+        limits=job.resources,
+        wall_time_s=wall_time_s,
+        stop=stop,
     )
-
-
-def _how_it_ended(step: Step, outcome: Outcome) -> tuple[str, str]:
-    if outcome.exit_code == -signal.SIGFPE:
-        return Reason.DIVERGED, f"{step.name} was ended by SIGFPE, a floating point exception"
-    if outcome.exit_code < 0:
-        return Reason.SIGNAL, f"{step.name} was ended by {_signal_name(-outcome.exit_code)}"
-    if outcome.exit_code > 128 and _signal_name(outcome.exit_code - 128).startswith("SIG"):
-        return (
-            Reason.EXIT_CODE,
-            f"{step.name} exited with code {outcome.exit_code}"
-            f" ({_signal_name(outcome.exit_code - 128)} in a process that it started)",
-        )
-    return Reason.EXIT_CODE, f"{step.name} exited with code {outcome.exit_code}"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _keep(place: Workplace, job: Job, folder: Path, stop: Stop, record: _Record) -> None:
@@ -288,11 +427,11 @@ def _leave(place: Workplace, folder: Path, job: Job, *, failed: bool) -> None:
     if place.keep == "all" or (place.keep == "failed" and failed):
         place.kept.mkdir(parents=True, exist_ok=True)
         target = place.kept / folder.name
-        shutil.rmtree(target, ignore_errors=True)
+        remove(target)
         if folder.is_dir():
             folder.rename(target)
         return
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder)
 
 
 def find_kind(name: str) -> Kind:
@@ -301,6 +440,15 @@ def find_kind(name: str) -> Kind:
         return _kind(name)
     except UnknownScheme as error:
         raise JobError(Reason.BROKEN_KIND, f"on this worker, {error}") from error
+
+
+def missing_kind(name: str) -> JobError | None:
+    """Why there is no such kind here; None where there is."""
+    try:
+        find_kind(name)
+    except JobError as error:
+        return error
+    return None
 
 
 @cache
@@ -341,6 +489,12 @@ def _result(
     )
 
 
+def failed(place: Workplace, job: Job, attempt: int, error: JobError) -> Result:
+    """The result of an attempt that could not begin."""
+    failure = Failure(error.reason, str(error), error.step, error.exit_code)
+    return without_run(place.worker, job, attempt, State.FAILED, failure)
+
+
 def without_run(
     worker: str, job: Job, attempt: int, state: State, failure: Failure | None
 ) -> Result:
@@ -361,35 +515,9 @@ def without_run(
     )
 
 
-def _provenance(place: Workplace, kind: Kind, job: Job, folder: Path) -> dict[str, str]:
-    facts = {**_host(), "runtime": place.runtime_name, "ranks": str(job.resources.ranks)}
+def provenance(place: Workplace, kind: Kind, job: Job, folder: Path) -> dict[str, str]:
+    facts = {**host(), "runtime": place.runtime_name, "ranks": str(job.resources.ranks)}
     facts |= place.runtime.provenance(job)
     if job.bundle is not None:
         facts["bundle"] = job.bundle
     return {**facts, **kind.provenance(job, folder)}
-
-
-@cache
-def _host() -> dict[str, str]:
-    return {
-        "host": platform.node(),
-        "cpu": _cpu_model(),
-        "kernel": platform.release(),
-        "queue-runner": version(),
-        **({"image": image} if (image := os.environ.get(IMAGE_VARIABLE)) else {}),
-    }
-
-
-def _cpu_model() -> str:
-    with open("/proc/cpuinfo") as lines:
-        for line in lines:
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()
-
-
-@cache
-def version() -> str:
-    from importlib.metadata import version as installed
-
-    return installed("queue-runner")

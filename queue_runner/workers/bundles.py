@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from queue_runner.errors import JobError, NotFound, StoreDamaged
@@ -28,9 +30,15 @@ class Bundles:
 
         Raises `JobError(Reason.STORE, ...)`, `StoreUnavailable`, `StoreRefused`.
         """
+        with self.borrowed(sha256) as source:
+            shutil.copytree(source, into, symlinks=True, dirs_exist_ok=True)
+
+    @contextmanager
+    def borrowed(self, sha256: str) -> Iterator[Path]:
+        """The bundle's files themselves, to be read only. Raises as `copy` does."""
         source = self._borrow(sha256)
         try:
-            shutil.copytree(source, into, symlinks=True, dirs_exist_ok=True)
+            yield source
         finally:
             with self._lock:
                 self._users[sha256] -= 1

@@ -5,24 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from queue_runner.brokers.base import Delivery
 from queue_runner.model import Cancel, Job, RunningJob
-from queue_runner.workers.runtimes.base import Stop
+from queue_runner.workers.runtimes.base import CANCELLED, LOST, Stop
 
 #: Cancels that are remembered; the collector repeats those that still matter.
 _MAX_CANCELS = 100_000
 
-CANCELLED = "cancelled"
-LOST = "its lease was lost"
-DRAINED = "the worker is stopping"
-
 
 @dataclass(slots=True, eq=False)
 class Claim:
-    """A leased job. `stop` is there once it runs; `lost`: somebody else may have it by now."""
+    """A leased job. `stop` is there once it runs; `lost`: somebody else may have it by now; `ending`: it is
+    about to be settled.
+    """
 
     delivery: Delivery
     job: Job
@@ -30,6 +28,9 @@ class Claim:
     started_at: float | None = None
     stop: Stop | None = None
     lost: bool = False
+    ending: bool = False
+    #: What it has in common with those that may be done together with it; None for none.
+    lane: Hashable | None = None
 
     @property
     def cores(self) -> int:
@@ -48,26 +49,44 @@ class Claims:
         self._claims: dict[int, Claim] = {}
         self._cancelled: OrderedDict[tuple[str, str], None] = OrderedDict()
 
-    def add(self, claim: Claim) -> None:
+    def add(self, claims: Iterable[Claim]) -> None:
         with self._lock:
-            self._claims[id(claim.delivery)] = claim
+            for claim in claims:
+                self._claims[id(claim.delivery)] = claim
 
     def remove(self, deliveries: Iterable[Delivery]) -> None:
         with self._lock:
             for delivery in deliveries:
                 self._claims.pop(id(delivery), None)
 
+    def end(self, delivery: Delivery) -> None:
+        """Note that a claim is about to be settled."""
+        with self._lock:
+            if (claim := self._claims.get(id(delivery))) is not None:
+                claim.ending = True
+
+    def of(self, delivery: Delivery) -> Claim | None:
+        with self._lock:
+            return self._claims.get(id(delivery))
+
+    def count(self) -> int:
+        return len(self._claims)
+
     def deliveries(self) -> list[Delivery]:
         with self._lock:
             return [claim.delivery for claim in self._claims.values() if not claim.lost]
 
     def lose(self, deliveries: Iterable[Delivery]) -> list[Claim]:
-        """Mark claims as lost, and stop what runs for them; returns those that were held until now."""
+        """Mark claims as lost, and stop what runs for them; returns those that were held until now.
+
+        Those that are ending are left out: they are no longer there because they have just been settled, or
+        the settlement will tell.
+        """
         lost = []
         with self._lock:
             for delivery in deliveries:
                 claim = self._claims.get(id(delivery)) or self._equal(delivery)
-                if claim is not None and not claim.lost:
+                if claim is not None and not claim.lost and not claim.ending:
                     claim.lost = True
                     lost.append(claim)
         for claim in lost:
@@ -78,15 +97,23 @@ class Claims:
     def _equal(self, delivery: Delivery) -> Claim | None:
         return next((c for c in self._claims.values() if c.delivery == delivery), None)
 
-    def start(self, claim: Claim) -> Stop:
-        """Note that a claim begins to run. The `Stop` is thrown already where it should not."""
-        stop = Stop()
+    def start(self, claims: Sequence[Claim]) -> Stop:
+        """Note that claims begin to run, which one `Stop` ends. It is thrown already where one of them
+        should not.
+        """
+        stop, now = Stop(), time.time()
         with self._lock:
-            claim.started_at, claim.stop = time.time(), stop
-            lost, cancelled = claim.lost, self._is_cancelled(claim.job)
-        if lost or cancelled:
-            stop.throw(LOST if lost else CANCELLED)
+            for claim in claims:
+                claim.started_at, claim.stop = now, stop
+            why = next((why for claim in claims if (why := self._why_not(claim))), None)
+        if why is not None:
+            stop.throw(why)
         return stop
+
+    def _why_not(self, claim: Claim) -> str | None:
+        if claim.lost:
+            return LOST
+        return CANCELLED if self._is_cancelled(claim.job) else None
 
     def running(self) -> tuple[RunningJob, ...]:
         with self._lock:
@@ -96,11 +123,19 @@ class Claims:
                 if claim.started_at is not None and claim.stop is not None
             )
 
-    def finish(self, claim: Claim) -> None:
-        """Note that a claim does not run any more; it is still held until it is settled."""
+    def put_off(self, claims: Sequence[Claim]) -> None:
+        """Note that claims which were about to run still wait."""
         with self._lock:
-            stop, claim.stop = claim.stop, None
-        if stop is not None:
+            for claim in claims:
+                claim.started_at = claim.stop = None
+
+    def finish(self, claims: Sequence[Claim]) -> None:
+        """Note that claims do not run any more; they are still held until they are settled."""
+        with self._lock:
+            stops = {claim.stop for claim in claims if claim.stop is not None}
+            for claim in claims:
+                claim.stop = None
+        for stop in stops:
             stop.close()
 
     def stop_all(self, reason: str) -> None:

@@ -11,43 +11,58 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from queue_runner import plugins
 from queue_runner.brokers.base import Broker, Dead, Delivery, Retry
+from queue_runner.brokers.pauses import Pauses
 from queue_runner.errors import (
+    BrokerRefused,
     BrokerUnavailable,
     DiskFull,
     EngineUnavailable,
+    JobError,
+    NoKeys,
     StoreRefused,
     StoreUnavailable,
     WireError,
 )
-from queue_runner.model import Failure, Heartbeat, Job, Reason, State, job_queue
+from queue_runner.model import Failure, Heartbeat, Job, Reason, Result, State, job_queue
+from queue_runner.signing import UNSIGNED, Seal, for_worker, on_queue
 from queue_runner.store import open_store
 from queue_runner.wire import decode
-from queue_runner.workers.attempt import Stopped, Workplace, attempt_job, version, without_run
+from queue_runner.workers.attempt import (
+    Stopped,
+    Workplace,
+    attempt_job,
+    missing_kind,
+    without_run,
+)
 from queue_runner.workers.bundles import Bundles
-from queue_runner.workers.claims import CANCELLED, DRAINED, Claim, Claims
+from queue_runner.workers.calls import CallLane, Turn
+from queue_runner.workers.checkpoints import Forgetter
+from queue_runner.workers.claims import Claim, Claims
+from queue_runner.workers.facts import version
 from queue_runner.workers.health import HealthServer
+from queue_runner.workers.heir import Heir, look_s
 from queue_runner.workers.keeper import Keeper
 from queue_runner.workers.orphans import Orphans
-from queue_runner.workers.runtimes.base import Runtime
+from queue_runner.workers.runtimes.base import DRAINED, HANDED_OVER, RUNTIMES, Runtime, Stop
+from queue_runner.workers.settings import WorkerSettings
 from queue_runner.workers.settler import Ending, Settler
 from queue_runner.workers.slots import Slots
 
 log = logging.getLogger("queue_runner.worker")
 
-RUNTIMES = "queue_runner.runtimes"
-#: Seconds that one lease call waits: how late a change of the free cores may be noticed.
-_WAIT_IDLE_S = 1.0
+#: Seconds that one lease call waits while jobs run: how late a change of the free cores may be noticed.
 _WAIT_BUSY_S = 0.1
+#: Seconds between looks whether results are taken again.
+_WAIT_STALLED_S = 1.0
 #: Seconds before a job that can never run here is offered again, to anyone.
 _NEVER_FITS_S = 30.0
-#: Seconds before a job that names another worker is offered again, to anyone.
-_MEANT_FOR_OTHERS_S = 1.0
+#: Seconds before a signed job is offered again by a worker without keys, to those that have some.
+_NO_KEYS_S = 30.0
 _REPORT_S = 10.0
 #: Seconds before a job whose bundle could not be fetched is offered again, to anyone.
 _STORE_AWAY_S = 10.0
@@ -56,47 +71,28 @@ _HANGS_S = 180.0
 EXIT_OK, EXIT_BUG = 0, 70
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """memory_bytes: None for no limit on the sum of the jobs' memory.
-
-    scratch: where work folders are made. grace_s: what running jobs get to end by themselves when the
-    worker drains. crash_limit: so many attempts more than asked for may vanish with their worker.
-    keep_folders: which work folders stay: "none", "failed" or "all". image: of the runtime `docker`, for
-    jobs that name none. health: whether to answer `queue-runner health worker`.
-    """
-
-    name: str
-    queues: tuple[str, ...]
-    cores: int
-    memory_bytes: int | None
-    scratch: Path
-    store_url: str
-    store_token: str | None = None
-    lease_s: float = 60.0
-    grace_s: float = 30.0
-    runtime: str = "process"
-    image: str | None = None
-    crash_limit: int = 5
-    keep_folders: str = "none"
-    health: bool = False
-
-
 class Worker:
-    """`run` blocks until `drain` is called, from any thread or signal handler."""
+    """`run` blocks until `drain` or `hand_over` is called, from any thread or signal handler."""
 
-    def __init__(self, settings: WorkerSettings, broker: Broker) -> None:
-        """Raises `UnknownScheme` (runtime), `StoreRefused`, `FixThis` (scratch folder)."""
-        self._settings, self._broker = settings, broker
+    def __init__(self, settings: WorkerSettings, broker: Broker, seal: Seal = UNSIGNED) -> None:
+        """Raises `UnknownScheme` (runtime), `StoreRefused`, `KeysRefused`, `FixThis` (scratch folder)."""
+        self._settings, self._broker, self._seal = settings, broker, seal
+        seal.check(for_worker(settings.queues))
+        settings.accept.check_runtime(settings.runtime)
         runtime = plugins.load(RUNTIMES, settings.runtime)
-        self._store = open_store(settings.store_url, settings.store_token)
-        options = {} if settings.image is None else {"image": settings.image}
-        self._runtime: Runtime = runtime(settings.scratch, **options)
+        self._store = open_store(
+            settings.store_url, settings.store_token, settings.ca_file, settings.bundles
+        )
+        self._runtime: Runtime = runtime(settings.scratch, **settings.runtime_options())
+        self._heir = Heir(self._runtime, settings.name, settings.hand_over_s, seal)
         self._place = self._workplace()
+        self._lane = CallLane(self._place)
         self._slots = Slots(settings.cores, settings.memory_bytes)
         self._claims = Claims()
-        self._settler = Settler(broker, self._claims.remove)
-        self._keeper = Keeper(broker, self._claims, settings.lease_s, self._heartbeat)
+        self._settler = Settler(broker, self._settled, self._claims.count, seal)
+        self._forgetter = Forgetter(self._store)
+        self._keeper = Keeper(broker, self._claims, settings.lease_s, self._heartbeat, seal)
+        self._pauses = Pauses()
         self._draining = threading.Event()
         self._failed: BaseException | None = None
         self._state = "starting"
@@ -115,10 +111,17 @@ class Worker:
             folder=folder,
             kept=settings.scratch,
             keep=settings.keep_folders,
+            accept=settings.accept,
+            handovers=self._heir.handovers,
         )
 
     def drain(self) -> None:
         """Stop leasing, let running jobs end within the grace period, give back the rest."""
+        self._draining.set()
+
+    def hand_over(self) -> None:
+        """Stop leasing, and leave what is running to the next worker of this name."""
+        self._heir.handing_over = True
         self._draining.set()
 
     def run(self) -> int:
@@ -135,12 +138,15 @@ class Worker:
         runners = [
             self._thread(f"runner-{number}", self._run_jobs) for number in range(settings.cores)
         ]
-        settling = self._thread("settler", self._settler.run)
+        settling = [
+            self._thread("settler", self._settler.run),
+            self._thread("forgetter", self._forgetter.run),
+        ]
         keeping = [
             self._thread("keeper", self._keeper.renew_and_tell),
             self._thread("listener", self._keeper.listen),
         ]
-        health = HealthServer(settings.scratch, self._health) if settings.health else None
+        health = HealthServer(self._runtime.folder, self._health) if settings.health else None
         if health is not None:
             keeping.append(self._thread("health", health.run))
         try:
@@ -176,6 +182,10 @@ class Worker:
         while not self._draining.is_set():
             self._turned_at = time.monotonic()
             self._give_back(self._slots.overdue(), delay_s=0.0)
+            self._heir.end_overdue()
+            if self._settler.stalled:
+                self._draining.wait(_WAIT_STALLED_S)
+                continue
             room = self._slots.room()
             if room <= 0:
                 self._slots.await_room(_WAIT_BUSY_S)
@@ -185,7 +195,7 @@ class Worker:
                 deliveries = self._broker.lease(
                     queues,
                     limit=room,
-                    wait_s=_WAIT_IDLE_S if idle else _WAIT_BUSY_S,
+                    wait_s=self._settings.wait_s if idle else _WAIT_BUSY_S,
                     lease_s=self._settings.lease_s,
                     room=room,
                     max_size=self._max_size(room),
@@ -193,35 +203,79 @@ class Worker:
             except BrokerUnavailable as error:
                 log.warning("no jobs: %s", error)
                 continue
-            for delivery in deliveries:
-                self._admit(delivery)
+            except BrokerRefused as error:
+                pause_s = self._pauses.longer_s()
+                log.error("no jobs, asked again in %g s: %s", pause_s, error)
+                self._draining.wait(pause_s)
+                continue
+            self._pauses.over()
+            self._admit(deliveries)
 
     def _max_size(self, room: int) -> int:
         # what is leased ahead may be of any size that fits here at all
         free = self._slots.free_cores
         return min(room, self._settings.cores if room > free else free)
 
-    def _admit(self, delivery: Delivery) -> None:
-        """Put a delivery where it belongs: to the slots, back, or among the dead letters."""
+    def _admit(self, deliveries: Sequence[Delivery]) -> None:
+        """Put deliveries where they belong: to the slots, back, or among the dead letters."""
+        claims = [claim for each in deliveries if (claim := self._read(each)) is not None]
+        self._claims.add(claims)
+        self._slots.put([claim for claim in claims if self._is_for_us(claim)])
+
+    def _read(self, delivery: Delivery) -> Claim | None:
         try:
-            job = decode(delivery.body, Job)
+            job = decode(self._seal.open(delivery.body, on_queue(delivery.queue)), Job)
+        except NoKeys as error:
+            self._leave_to_those_with_keys(delivery, error)
+            return None
         except WireError as error:
             log.error("a message in %s is dead-lettered: %s", delivery.queue, error)
-            self._settler.add(Ending(delivery, dead=Dead(delivery, str(error))))
-            return
-        claim = Claim(delivery, job)
-        self._claims.add(claim)
-        settings = self._settings
+            self._end(Ending(delivery, dead=Dead(delivery, str(error))))
+            return None
+        job = self._with_limits(job)
+        return Claim(delivery, job, lane=self._lane.key(job))
+
+    def _with_limits(self, job: Job) -> Job:
+        most = self._settings.disk_bytes
+        if most is None or job.resources.disk_bytes is not None:
+            return job
+        return replace(job, resources=replace(job.resources, disk_bytes=most))
+
+    def _is_for_us(self, claim: Claim) -> bool:
+        """Whether to run it here; if not, it has been dealt with."""
+        settings, job, attempt = self._settings, claim.job, claim.delivery.attempt
         if self._claims.is_cancelled(job):
+            self._heir.end(job.id)
             self._report(claim, State.CANCELLED)
-        elif delivery.attempt > 1 + job.retry.retries + settings.crash_limit:
-            self._report(claim, State.FAILED, _worker_lost(delivery.attempt))
+        elif (held := self._heir.left_to_others(claim)) is not None:
+            self._end(held)
+        elif attempt > 1 + job.retry.retries + settings.crash_limit:
+            self._report(claim, State.FAILED, _worker_lost(attempt))
         elif job.worker not in (None, settings.name):
-            self._give_back([claim], delay_s=_MEANT_FOR_OTHERS_S)
+            self._give_back([claim], delay_s=look_s())
         elif self._never_fits(claim):
             self._give_back([claim], delay_s=_NEVER_FITS_S)
+        elif (refusal := self._refusal(job)) is not None:
+            self._report(claim, State.FAILED, refusal)
+        elif (error := missing_kind(job.kind)) is not None:
+            self._bury(claim, error)
         else:
-            self._slots.put(claim)
+            return True
+        return False
+
+    def _refusal(self, job: Job) -> Failure | None:
+        try:
+            self._settings.accept.check(job)
+        except JobError as error:
+            return Failure(error.reason, str(error))
+        return None
+
+    def _leave_to_those_with_keys(self, delivery: Delivery, error: NoKeys) -> None:
+        if delivery.queue not in self._told:
+            self._told.add(delivery.queue)
+            log.error("jobs in %s are left to other workers: %s", delivery.queue, error)
+        retry = Retry(delivery, delay_s=_NO_KEYS_S, counted=False)
+        self._end(Ending(delivery, retry=retry))
 
     def _never_fits(self, claim: Claim) -> bool:
         memory = self._settings.memory_bytes
@@ -239,64 +293,115 @@ class Worker:
     # -- running -----------------------------------------------------------------------------------
 
     def _run_jobs(self) -> None:
-        while (claim := self._slots.take()) is not None:
+        while claims := self._slots.take():
             started = time.monotonic()
             try:
-                self._run_job(claim)
+                self._run_some(claims)
             finally:
-                self._claims.finish(claim)
-                self._slots.free(claim, time.monotonic() - started)
+                self._claims.finish(claims)
+                self._slots.free(claims[0], (time.monotonic() - started) / len(claims))
 
-    def _run_job(self, claim: Claim) -> None:
-        job, delivery = claim.job, claim.delivery
-        stop = self._claims.start(claim)
+    def _run_some(self, claims: list[Claim]) -> None:
+        """Those that have to wait for one that takes long are put off, and are in `claims` no more."""
+        stop, done = self._claims.start(claims), 0
+        while done < len(claims) and not stop.thrown:
+            done += self._attempt(claims, done, stop)
+        for claim in claims[done:]:
+            self._end_stopped(claim)
+
+    def _attempt(self, claims: list[Claim], first: int, stop: Stop) -> int:
+        """Attempt claims that have a lane in common, or one; returns how many have been dealt with."""
+        done = first
+
+        def held(begun: int) -> None:
+            late = claims[first + begun :]
+            del claims[first + begun :]
+            self._claims.put_off(late)
+            if not self._slots.put(late):
+                self._give_back(late, delay_s=0.0)
+
         try:
-            if stop.thrown:
-                raise Stopped(stop.reason or "")
-            result = attempt_job(self._place, job, delivery.attempt, stop)
-        except Stopped as stopped:
-            self._end_stopped(claim, stopped.reason)
-            return
+            for result in self._results(claims[first:], stop, held):
+                self._finished(claims[done], result)
+                done += 1
+        except Stopped:
+            return done - first
         except (StoreUnavailable, StoreRefused, EngineUnavailable, DiskFull) as error:
             # nothing is wrong with the job
-            log.warning("%s is given back: %s", job.id, error)
-            if claim.lost:
-                self._claims.remove([delivery])
-            else:
-                self._give_back([claim], delay_s=_STORE_AWAY_S)
-            return
+            log.warning("%s is given back: %s", claims[done].job.id, error)
+            self._drop_or_give_back(claims[done], delay_s=_STORE_AWAY_S)
+            return done + 1 - first
+        return done - first
+
+    def _results(
+        self, claims: Sequence[Claim], stop: Stop, held: Callable[[int], None]
+    ) -> Iterator[Result]:
+        if claims[0].lane is not None and self._lane.takes(claims[0].job, len(claims)):
+            turns = [Turn(claim.job, claim.delivery.attempt) for claim in claims]
+            yield from self._lane.run(turns, stop, held)
+        else:
+            claim = claims[0]
+            yield attempt_job(self._place, claim.job, claim.delivery.attempt, stop)
+
+    def _finished(self, claim: Claim, result: Result) -> None:
+        job, delivery, failure = claim.job, claim.delivery, result.failure
         if claim.lost:
             log.warning("%s finished after its lease was lost; not reported", job.id)
             self._claims.remove([delivery])
-            return
-        failure = result.failure
-        if failure is not None and job.retry.wants(delivery.attempt, failure.reason):
+        elif failure is not None and job.retry.wants(delivery.attempt, failure.reason):
             retry = Retry(delivery, delay_s=job.retry.delay_s(delivery.attempt))
-            self._settler.add(Ending(delivery, replace(result, final=False), retry))
+            self._end(Ending(delivery, replace(result, final=False), retry))
         else:
-            self._settler.add(Ending(delivery, result))
+            self._end(Ending(delivery, result))
 
-    def _end_stopped(self, claim: Claim, reason: str) -> None:
-        if reason == CANCELLED:
+    def _end_stopped(self, claim: Claim) -> None:
+        if self._claims.is_cancelled(claim.job) and not claim.lost:
             self._report(claim, State.CANCELLED)
-        elif claim.lost:
+        elif not claim.lost and (held := self._heir.left_to_successor(claim)) is not None:
+            self._end(held)
+        else:
+            self._drop_or_give_back(claim, delay_s=0.0)
+
+    def _drop_or_give_back(self, claim: Claim, delay_s: float) -> None:
+        if claim.lost:
             self._claims.remove([claim.delivery])
         else:
-            self._give_back([claim], delay_s=0.0)
+            self._give_back([claim], delay_s)
+
+    def _end(self, ending: Ending) -> None:
+        self._claims.end(ending.delivery)
+        self._settler.add(ending)
+
+    def _settled(self, endings: Sequence[Ending]) -> None:
+        for ending in endings:
+            claim = self._claims.of(ending.delivery)
+            final = ending.result is not None and ending.result.final
+            if final and claim is not None and claim.job.resume is not None:
+                self._forgetter.add(claim.job.id)
+        self._claims.remove([ending.delivery for ending in endings])
 
     def _report(self, claim: Claim, state: State, failure: Failure | None = None) -> None:
         attempt = claim.delivery.attempt
         result = without_run(self._settings.name, claim.job, attempt, state, failure)
-        self._settler.add(Ending(claim.delivery, result))
+        self._end(Ending(claim.delivery, result))
+
+    def _bury(self, claim: Claim, error: JobError) -> None:
+        """For a job that no worker like this one can run: the table says why, and its message is kept."""
+        delivery, failure = claim.delivery, Failure(error.reason, str(error))
+        result = without_run(
+            self._settings.name, claim.job, delivery.attempt, State.FAILED, failure
+        )
+        self._end(Ending(delivery, result, dead=Dead(delivery, str(error))))
 
     def _give_back(self, claims: list[Claim], delay_s: float) -> None:
         for claim in claims:
             retry = Retry(claim.delivery, delay_s=delay_s, counted=False)
-            self._settler.add(Ending(claim.delivery, retry=retry))
+            self._end(Ending(claim.delivery, retry=retry))
 
     def _heartbeat(self) -> Heartbeat:
         settings = self._settings
-        self._orphans.reap()
+        if self._settings.own_process:
+            self._orphans.reap()
         return Heartbeat(
             worker=settings.name,
             host=socket.gethostname(),
@@ -317,7 +422,7 @@ class Worker:
             "state": self._state,
             "cores": self._settings.cores,
             "cores_free": self._slots.free_cores,
-            "running": list(self._claims.running()),
+            "running": [running.job_id for running in self._claims.running()],
             "turned_s": round(turned_s, 3),
         }
 
@@ -326,13 +431,15 @@ class Worker:
     def _wind_up(
         self,
         runners: list[threading.Thread],
-        settling: threading.Thread,
+        settling: list[threading.Thread],
         keeping: list[threading.Thread],
         health: HealthServer | None,
     ) -> None:
         self._state = "draining"
         self._keeper.tell()
         self._give_back(self._slots.close(), delay_s=0.0)
+        if self._heir.handing_over:
+            self._claims.stop_all(HANDED_OVER)
         try:
             if not self._slots.await_idle(self._settings.grace_s):
                 log.info("jobs that are still running are given back")
@@ -342,14 +449,18 @@ class Worker:
         for runner in runners:
             runner.join()
         self._settler.finish(_REPORT_S)
-        settling.join()
+        settling[0].join()
+        self._forgetter.finish()
+        settling[1].join()
         self._state = "stopped"
         self._keeper.stop()
         if health is not None:
             health.close()
         for thread in keeping:
             thread.join()
+        self._lane.close()
         self._store.close()
+        self._heir.settle()
         self._runtime.close()
 
 

@@ -1,7 +1,7 @@
-"""How a worker is, told by itself to who asks on this machine: a Unix socket in its scratch folder.
+"""How a worker is, told by itself to who asks on this machine: a Unix socket in its own folder.
 
-Whoever connects gets one line of JSON. The socket's file carries the process id, for workers that share
-a scratch folder.
+Whoever connects gets one line of JSON. The folder is that below the scratch folder which goes with its
+worker, however that ends.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from socket import AF_UNIX, socket
 
-_NAME = "health-{}.sock"
+from queue_runner.workers.runtimes.owner import folders
+
+_NAME = "health.sock"
 _ANSWER_S = 10.0
 
 
@@ -31,9 +33,8 @@ def _short(path: Path) -> Iterator[str]:
 class HealthServer:
     """`run` answers until `close`."""
 
-    def __init__(self, scratch: Path, report: Callable[[], Mapping[str, object]]) -> None:
-        self._path = scratch / _NAME.format(os.getpid())
-        self._path.unlink(missing_ok=True)
+    def __init__(self, folder: Path, report: Callable[[], Mapping[str, object]]) -> None:
+        self._path = folder / _NAME
 
         class Answer(socketserver.StreamRequestHandler):
             def handle(self) -> None:
@@ -54,7 +55,7 @@ class HealthServer:
 
 def ask(scratch: Path) -> Iterator[Mapping[str, object]]:
     """What each worker with this scratch folder says of itself; who does not answer says nothing."""
-    for path in sorted(scratch.glob(_NAME.format("*"))):
+    for path in sorted(folder / _NAME for folder in folders(scratch)):
         with socket(AF_UNIX) as asking, suppress(OSError, ValueError):
             asking.settimeout(_ANSWER_S)
             with _short(path) as address:

@@ -8,8 +8,11 @@ import time
 from collections.abc import Callable
 
 from queue_runner.brokers.base import Broker
-from queue_runner.errors import BrokerUnavailable, WireError
+from queue_runner.brokers.pauses import Pauses
+from queue_runner.errors import BrokerRefused, BrokerUnavailable, KeysRefused, WireError
 from queue_runner.model import TOPIC_CONTROL, TOPIC_WORKERS, Cancel, Heartbeat
+from queue_runner.printing import Seldom
+from queue_runner.signing import CONTROL, HEARTBEATS, UNSIGNED, Heard, Seal
 from queue_runner.wire import decode, encode
 from queue_runner.workers.claims import Claims
 
@@ -17,17 +20,24 @@ log = logging.getLogger("queue_runner.worker")
 
 #: Seconds between heartbeats.
 HEARTBEAT_S = 2.0
-_LISTEN_S = 0.5
+#: How late a listener notices that it is to end.
+_LISTEN_S = 0.1
 
 
 class Keeper:
     """Two loops, each for a thread of its own; `stop` ends both."""
 
     def __init__(
-        self, broker: Broker, claims: Claims, lease_s: float, heartbeat: Callable[[], Heartbeat]
+        self,
+        broker: Broker,
+        claims: Claims,
+        lease_s: float,
+        heartbeat: Callable[[], Heartbeat],
+        seal: Seal = UNSIGNED,
     ) -> None:
         self._broker, self._claims, self._lease_s = broker, claims, lease_s
-        self._heartbeat = heartbeat
+        self._heartbeat, self._seal, self._heard = heartbeat, seal, Heard()
+        self._seldom = Seldom()
         self._stop = threading.Event()
         self._now = threading.Event()
 
@@ -56,7 +66,7 @@ class Keeper:
             return self._lease_s / 3
         try:
             lost = self._broker.renew(held, self._lease_s, timeout_s=self._lease_s / 3)
-        except BrokerUnavailable as error:
+        except (BrokerUnavailable, BrokerRefused) as error:
             log.warning("leases cannot be renewed: %s", error)
             return min(1.0, self._lease_s / 10)
         for claim in self._claims.lose(lost):
@@ -65,20 +75,30 @@ class Keeper:
 
     def _broadcast(self) -> None:
         try:
-            self._broker.broadcast(TOPIC_WORKERS, encode(self._heartbeat()), timeout_s=2.0)
-        except BrokerUnavailable as error:
+            body = self._seal.seal(encode(self._heartbeat()), HEARTBEATS)
+            self._broker.broadcast(TOPIC_WORKERS, body, timeout_s=2.0)
+        except (BrokerUnavailable, KeysRefused) as error:
             log.debug("no heartbeat: %s", error)
+        except BrokerRefused as error:
+            if self._seldom.due(str(error)):
+                log.error("no heartbeat: %s", error)
 
     def listen(self) -> None:
         """Hear cancels until `stop`."""
+        pauses = Pauses()
         while not self._stop.is_set():
             try:
-                self._listen()
+                self._listen(pauses)
             except BrokerUnavailable as error:
                 log.warning("cancels cannot be heard: %s", error)
+            except BrokerRefused as error:
+                pause_s = pauses.longer_s()
+                log.error("cancels cannot be heard, asked again in %g s: %s", pause_s, error)
+                self._stop.wait(pause_s)
 
-    def _listen(self) -> None:
+    def _listen(self, pauses: Pauses) -> None:
         with self._broker.subscribe([TOPIC_CONTROL]) as subscription:
+            pauses.over()
             while not self._stop.is_set():
                 heard = subscription.get(_LISTEN_S)
                 if heard is not None:
@@ -86,6 +106,8 @@ class Keeper:
 
     def _hear(self, body: bytes) -> None:
         try:
-            self._claims.cancel(decode(body, Cancel))
+            opened = self._seal.hear(body, CONTROL, self._heard)
+            self._claims.cancel(decode(opened, Cancel))
         except WireError as error:
-            log.warning("a broadcast that is no cancel was ignored: %s", error)
+            if self._seldom.due(str(error)):
+                log.warning("a broadcast that is no cancel was ignored: %s", error)

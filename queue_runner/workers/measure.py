@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from queue_runner.errors import JobError
 from queue_runner.model import Job, Reason, Scalar
+from queue_runner.workers.leavings import open_file
+from queue_runner.workers.patterns import Search, Unmatched, found_by
 
 DEFAULT_FILE = "metrics.json"
-_MAX_FILE_BYTES = 4 * 1024 * 1024
+MAX_FILE_BYTES = 4 * 1024 * 1024
 _MAX_METRICS = 10_000
-_MAX_LINE = 64 * 1024
+_MAX_NAME, _MAX_TEXT = 500, 10_000
 
 
 def measure(job: Job, folder: Path, logs: Sequence[str]) -> dict[str, Scalar]:
@@ -25,17 +25,18 @@ def measure(job: Job, folder: Path, logs: Sequence[str]) -> dict[str, Scalar]:
     """
     asked = job.measure
     metrics = _metrics_file(folder, asked.get("metrics"))
-    for pattern in asked.get("log") or ():
-        metrics[pattern["name"]] = _from_log(folder, logs, pattern)
+    if patterns := asked.get("log"):
+        metrics.update(_from_logs(folder, logs, patterns))
     return metrics
 
 
 def _metrics_file(folder: Path, name: str | None) -> dict[str, Scalar]:
     path = inside(folder, name or DEFAULT_FILE)
     try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise _wrong(f"{path.name} is larger than {_MAX_FILE_BYTES // 1024**2} MiB")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise _wrong(f"{path.name} is larger than {MAX_FILE_BYTES // 1024**2} MiB")
+        with open_file(path) as file:
+            content = json.loads(file.read(MAX_FILE_BYTES).decode("utf-8"))
     except FileNotFoundError:
         if name is None:
             return {}
@@ -50,7 +51,11 @@ def _metrics_file(folder: Path, name: str | None) -> dict[str, Scalar]:
 def flat_metrics(content: Mapping[str, Any], where: str) -> dict[str, Scalar]:
     """Nested maps joined with dots. Raises `JobError` for what is no number, text or truth value."""
     flat: dict[str, Scalar] = {}
-    for name, value in _walk(content, ""):
+    for name, value in _walk(content, "", where):
+        if len(flat) >= _MAX_METRICS:
+            raise _wrong(f"{where}: more than {_MAX_METRICS} metrics; keep large results as files")
+        if isinstance(value, str) and len(value) > _MAX_TEXT:
+            raise _wrong(f"{where}: {name}: a text of more than {_MAX_TEXT} characters")
         if value is not None and not isinstance(value, int | float | str):
             raise _wrong(
                 f"{where}: {name}: expected a number, text or true/false, found {value!r:.60}"
@@ -58,73 +63,48 @@ def flat_metrics(content: Mapping[str, Any], where: str) -> dict[str, Scalar]:
         if isinstance(value, int) and value.bit_length() > 63:
             value = float(value)
         flat[name] = value
-    if len(flat) > _MAX_METRICS:
-        raise _wrong(f"{where}: more than {_MAX_METRICS} metrics; keep large results as files")
     return flat
 
 
-def _walk(content: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any]]:
+def _walk(content: Mapping[str, Any], above: str, where: str) -> Iterator[tuple[str, Any]]:
     for key, value in content.items():
         name = f"{above}{key}"
+        # each name holds all those above it: what is nested without end would fill the memory
+        if len(name) > _MAX_NAME:
+            raise _wrong(f"{where}: {name[:60]}...: a name of more than {_MAX_NAME} characters")
         if isinstance(value, Mapping):
-            yield from _walk(value, f"{name}.")
+            yield from _walk(value, f"{name}.", where)
         else:
             yield name, value
 
 
-def _from_log(folder: Path, logs: Sequence[str], asked: Mapping[str, Any]) -> Scalar:
+def _from_logs(
+    folder: Path, logs: Sequence[str], asked: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, Scalar]]:
+    written = [folder / log for log in logs]
+    searches = [
+        Search(
+            each["pattern"],
+            each.get("take", "last"),
+            _files(folder, each["file"]) if each.get("file") else written,
+        )
+        for each in asked
+    ]
     try:
-        pattern = re.compile(asked["pattern"])
-    except re.error as error:
-        raise _wrong(
-            f"{asked['name']}: {asked['pattern']!r} is no regular expression: {error}"
-        ) from error
-    files = _files(folder, asked["file"]) if asked.get("file") else [folder / log for log in logs]
-    found = _take(_matches(pattern, files), asked.get("take", "last"), asked["name"])
-    if found is None and not asked.get("optional"):
-        names = ", ".join(path.name for path in files) or f"(no file {asked.get('file')!r})"
-        raise _wrong(f"{asked['name']}: nothing in {names} matches {asked['pattern']!r}")
-    return found
+        found = found_by(searches)
+    except Unmatched as error:
+        wrong = asked[error.place]
+        raise _wrong(f"{wrong['name']}: {wrong['pattern']!r:.200} {error}") from error
+    for each, search, value in zip(asked, searches, found, strict=True):
+        if value is None and not each.get("optional"):
+            names = ", ".join(path.name for path in search.files)
+            names = names or f"(no file {each.get('file')!r})"
+            raise _wrong(f"{each['name']}: nothing in {names} matches {each['pattern']!r:.200}")
+        yield each["name"], scalar(value) if isinstance(value, str) else value
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
     return sorted(path for path in folder.glob(pattern) if path.is_file() and not path.is_symlink())
-
-
-def _matches(pattern: re.Pattern[str], files: Iterable[Path]) -> Iterator[str]:
-    for path in files:
-        if not path.is_file():
-            continue
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            while line := lines.readline(_MAX_LINE):
-                found = pattern.search(line.rstrip("\n"))
-                if found:
-                    yield (found.group(1) or "") if pattern.groups else found.group()
-
-
-def _take(found: Iterator[str], take: str, name: str) -> Scalar:
-    if take == "count":
-        return sum(1 for _ in found) or None
-    if take == "first":
-        first = next(found, None)
-        return None if first is None else scalar(first)
-    last, count, total, low, high = None, 0, 0.0, math.inf, -math.inf
-    for last in found:
-        count += 1
-        if take != "last":
-            value = _number(last, name)
-            total, low, high = total + value, min(low, value), max(high, value)
-    if last is None:
-        return None
-    values = {"sum": total, "mean": total / count if count else 0.0, "min": low, "max": high}
-    return values[take] if take in values else scalar(last)
-
-
-def _number(text: str, name: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise _wrong(f"{name}: {text!r:.60} is no number") from None
 
 
 def scalar(text: str) -> Scalar:

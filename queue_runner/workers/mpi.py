@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from queue_runner.errors import MissingTool
+from queue_runner.model import Job
 from queue_runner.workers.site import Site, current
 
 #: Sonames by flavour: Open MPI's own, and the ABI that MPICH shares with Intel MPI and MVAPICH
@@ -19,7 +20,7 @@ _LIBRARIES = {
     "openmpi": (b"libmpi.so.1\0", b"libmpi.so.20\0", b"libmpi.so.40\0"),
     "mpich": (b"libmpi.so.12\0", b"libmpich.so."),
 }
-_HINT = "apt-get install openmpi-bin libopenmpi-dev, or pip install 'queue-runner[mpi]'"
+HINT = "apt-get install openmpi-bin libopenmpi-dev, or pip install 'queue-runner[mpi]'"
 #: What chooses how ranks talk: Open MPI, UCX, libfabric, MPICH, Intel MPI.
 _TRANSPORT = {
     "OMPI_MCA_pml", "OMPI_MCA_btl", "OMPI_MCA_mtl", "UCX_TLS", "UCX_NET_DEVICES", "FI_PROVIDER",
@@ -35,12 +36,17 @@ class Mpi:
     flavour: str
     version: str
 
-    def argv(self, ranks: int, extra: tuple[str, ...] = ()) -> tuple[str, ...]:
-        """How to start `ranks` ranks; the program and its arguments come after."""
+    def argv(
+        self, ranks: int, extra: tuple[str, ...] = (), *, alone: bool = False
+    ) -> tuple[str, ...]:
+        """How to start `ranks` ranks; the program and its arguments come after.
+
+        alone: whether no other job can run beside it. Then they may be bound to cores, as the launcher
+        does by itself, which is faster; those of two jobs would sit on the same ones.
+        """
         flags: tuple[str, ...] = ()
         if self.flavour == "openmpi":
-            # several jobs share a node: bound ranks of two jobs would sit on the same core
-            flags = ("--oversubscribe", "--bind-to", "none")
+            flags = ("--oversubscribe",) if alone else ("--oversubscribe", "--bind-to", "none")
             if current().root:
                 flags += ("--allow-run-as-root",)
         return (self.launcher, *flags, "-n", str(ranks), *extra)
@@ -67,8 +73,13 @@ class Mpi:
         return {"PATH": f"{Path(self.launcher).parent}{os.pathsep}{path}"}
 
 
+def alone(job: Job, ranks: int) -> bool:
+    """Whether its ranks take every core of this machine: one each."""
+    return ranks == job.resources.cores == len(os.sched_getaffinity(0))
+
+
 def find(flavour: str | None = None) -> Mpi:
-    """The first MPI on PATH that has mpicc too, else the first at all. Raises `MissingTool`."""
+    """The first MPI on PATH that can compile, too, else the first at all. Raises `MissingTool`."""
     return _find(current(), flavour)
 
 
@@ -76,9 +87,17 @@ def find(flavour: str | None = None) -> Mpi:
 def _find(site: Site, flavour: str | None) -> Mpi:
     found = [each for each in _all(site) if flavour in (None, each.flavour)]
     if not found:
-        raise MissingTool(f"no {flavour or 'MPI'} mpiexec on PATH; {_HINT}")
-    with_compiler = (each for each in found if site.is_file(f"{Path(each.launcher).parent}/mpicc"))
-    return next(with_compiler, found[0])
+        raise MissingTool(f"no {flavour or 'MPI'} mpiexec on PATH; {HINT}")
+    return next((each for each in found if _compiles(site, each)), found[0])
+
+
+def _compiles(site: Site, mpi: Mpi) -> bool:
+    """Debian's openmpi-bin has mpicc, and mpi.h is in another package, so it has to be tried."""
+    mpicc = f"{Path(mpi.launcher).parent}/mpicc"
+    try:
+        return "MPI_Init" in site.ask([mpicc, "-E", "-include", "mpi.h", "-x", "c", "/dev/null"])
+    except OSError:
+        return False
 
 
 def linked(program: Path) -> str | None:
@@ -120,7 +139,7 @@ def _classified(site: Site, launcher: str) -> Mpi:
     try:
         text = site.ask([launcher, "--version"])
     except OSError as error:
-        raise MissingTool(f"{launcher} --version does not answer: {error}; {_HINT}") from error
+        raise MissingTool(f"{launcher} --version does not answer: {error}; {HINT}") from error
     lines = [line.split() for line in text.splitlines() if line.strip()]
     if "Open MPI" in text or "OpenRTE" in text:
         return Mpi(launcher, "openmpi", lines[0][-1])

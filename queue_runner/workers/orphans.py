@@ -1,7 +1,7 @@
-"""Reaping for a worker that is process 1 of its container, where no init system does it.
+"""Reaping for a worker that orphans are given to: process 1 of its container, and one that asked for them.
 
-What a job's process leaves behind becomes a child of process 1, and stays a zombie until that waits for it
-(credentials of children in waitpid(2); PID namespaces in pid_namespaces(7)).
+What a job's process leaves behind becomes its child, and stays a zombie until it waits for it
+(pid_namespaces(7); PR_SET_CHILD_SUBREAPER in prctl(2)).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import suppress
 
 
 class Orphans:
-    """`reap` is to be called now and then.
+    """`reap` is to be called now and then, in a process whose children are all started by us.
 
     The worker waits for its own children as soon as they end; a zombie that is there at two calls in a row
     is nobody's.
@@ -22,9 +22,7 @@ class Orphans:
         self._seen: set[int] = set()
 
     def reap(self) -> int:
-        """Wait for the orphans that have ended; returns how many. Does nothing unless this is process 1."""
-        if os.getpid() != 1:
-            return 0
+        """Wait for the orphans that have ended; returns how many."""
         zombies = set(_zombies())
         for pid in zombies & self._seen:
             with suppress(ChildProcessError):

@@ -4,12 +4,12 @@
 
 It imports nothing of the worker. Frames as in `queue_runner.workers.runtimes.warm`; a request is a
 msgpack map of `call` ("module:function"), `args`, `folder` (the job's work folder) and `log` (a file
-in it). What the function returns is written to `RETURNED` in the work folder, as JSON.
+in it). What the function returns is written to `RETURNED` in the work folder, as JSON. A request with
+`jobs` is one for many calls: see `queue_runner.workers.pybatch`.
 """
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import json
@@ -17,58 +17,46 @@ import os
 import resource
 import shutil
 import signal
-import struct
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import msgpack
+from queue_runner.workers.pybatch import RETURNED, Folder, Page, flushed, serve_batch
+from queue_runner.workers.serving import answer, each_request, own_streams, tie_to_parent
 
-RETURNED = ".returned.json"
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_ENCODE = json.JSONEncoder().encode
+_TEXT, _SCALARS = frozenset({str}), frozenset({int, float, str, bool, type(None)})
 
 
 def main() -> None:
-    requests, answers = _own_streams()
-    _tie_to_parent()
+    requests, answers = own_streams()
+    tie_to_parent()
     code: Path | None = None
-    while True:
-        head = requests.read(4)
-        if len(head) < 4:
-            return
-        request = msgpack.unpackb(requests.read(struct.unpack(">I", head)[0]))
+    shared, page = Folder(), None
+    for request in each_request(requests):
         if code is None:
-            code = _code_folder(Path(request["folder"]))
-        answer = msgpack.packb(_serve(request))
-        answers.write(struct.pack(">I", len(answer)) + answer)
-        answers.flush()
+            code = _code_folder(request)
+        if "jobs" in request:
+            page = page or Page(Path(request["page"]))
+            usable = serve_batch(request, page, shared, _call, _end_children)
+            answer(answers, 0, 0.0, 0, usable)
+        else:
+            answer(answers, *_serve(request))
+    shared.remove()
 
 
-def _own_streams() -> tuple[BinaryIO, BinaryIO]:
-    """The pipes to the worker, moved out of the reach of what jobs print and read."""
-    requests = os.fdopen(os.dup(0), "rb")
-    answers = os.fdopen(os.dup(1), "wb")
-    nothing = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nothing, 0)
-    os.dup2(2, 1)
-    os.close(nothing)
-    return requests, answers
-
-
-def _tie_to_parent() -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    # processes that a call leaves behind become our children, so that we can end them
-    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def _code_folder(folder: Path) -> Path:
+def _code_folder(request: Mapping[str, Any]) -> Path:
     """A copy of the study's files that outlives the first job's folder: modules keep their files."""
     code = Path(os.environ["TMPDIR"]) / "code"
-    shutil.copytree(folder, code, symlinks=True)
+    source = request["template"] if "jobs" in request else request["folder"]
+    if source is None:
+        code.mkdir()
+    else:
+        shutil.copytree(source, code, symlinks=True)
     sys.path.insert(0, str(code))
     return code
 
@@ -82,12 +70,10 @@ def _serve(request: Mapping[str, Any]) -> tuple[int, float, int, bool]:
     os.dup2(log, 2)
     os.close(log)
     before = _cpu_s()
-    code = _call(request, folder)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            code = code or 1
+    code, returned = _call(request["call"], request["args"])
+    if returned is not None:
+        (folder / RETURNED).write_text(returned)
+    code = flushed(code)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     # a thread that runs on would write into the next job's folder
     usable = threading.active_count() == 1 and not _end_children()
@@ -100,22 +86,22 @@ def _cpu_s() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _call(request: Mapping[str, Any], folder: Path) -> int:
+def _call(name: str, args: Mapping[str, Any]) -> tuple[int, str | None]:
+    """Exit code, and what the function returned, as JSON; None where that was None."""
     try:
-        value = _function(request["call"])(**request["args"])
-        if value is not None:
-            (folder / RETURNED).write_text(json.dumps(_plain(value)))
+        value = _function(name)(**args)
+        return 0, None if value is None else _ENCODE(value if _is_plain(value) else _plain(value))
     except SystemExit as end:
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
+        return end.code if isinstance(end.code, int) else int(end.code is not None), None
     except BaseException:  # noqa: BLE001 - whatever a user's function raises is the job's failure
         sys.stdout.flush()  # what was printed before belongs above the trace
         traceback.print_exc()
-        return 1
-    return 0
+        return 1, None
 
 
+@cache
 def _function(name: str) -> Callable[..., Any]:
     module, _, path = name.partition(":")
     found: Any = importlib.import_module(module)
@@ -123,6 +109,15 @@ def _function(name: str) -> Callable[..., Any]:
         found = getattr(found, part)
     function: Callable[..., Any] = found
     return function
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a map of texts to numbers and the like, as most are, and needs no look at each."""
+    return (
+        type(value) is dict
+        and _SCALARS.issuperset(map(type, value.values()))
+        and _TEXT.issuperset(map(type, value))
+    )
 
 
 def _plain(value: Any) -> Any:

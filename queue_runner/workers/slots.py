@@ -10,14 +10,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 
 from queue_runner.workers.claims import Claim
 
 #: Seconds of work that may wait here, when jobs are short.
 _AHEAD_S = 0.25
-_MAX_AHEAD = 500
+_MAX_AHEAD = 2000
 #: Jobs that take longer than this are never leased ahead.
 _SHORT_S = 0.1
+#: Seconds of work that are done in one go, where jobs may be.
+_TURN_S = 0.02
 #: A leased job that waited so long is given back: its predecessors were longer than expected.
 _MAX_WAIT_S = 1.0
 
@@ -68,10 +71,13 @@ class Slots:
         with self._changed:
             self._changed.notify_all()
 
-    def put(self, claim: Claim) -> None:
+    def put(self, claims: Sequence[Claim]) -> bool:
+        """False where no more is taken."""
         with self._changed:
-            self._waiting.append(claim)
-            self._changed.notify_all()
+            if not self._closed:
+                self._waiting.extend(claims)
+                self._changed.notify_all()
+            return not self._closed
 
     def overdue(self) -> list[Claim]:
         """Takes out what has waited too long for its place."""
@@ -100,8 +106,11 @@ class Slots:
 
     # -- the runners' side -------------------------------------------------------------------------
 
-    def take(self) -> Claim | None:
-        """The next job, once it has its place; None when this worker is stopping."""
+    def take(self) -> list[Claim]:
+        """The next job, once it has its place; none when this worker is stopping.
+
+        With it those behind it that may take its place after it, one after another, in a short time.
+        """
         with self._changed:
             while not self._closed:
                 if self._waiting and self._fits(self._waiting[0]):
@@ -109,15 +118,26 @@ class Slots:
                     self._free_cores -= claim.cores
                     if self._free_memory is not None:
                         self._free_memory -= claim.memory_bytes
-                    return claim
+                    return [claim, *self._followers(claim)]
                 self._changed.wait()
-        return None
+        return []
+
+    def _followers(self, first: Claim) -> list[Claim]:
+        if first.lane is None or self._mean_s is None:
+            return []
+        # what waits is shared among the cores
+        most = min(int(_TURN_S / max(self._mean_s, 1e-4)), len(self._waiting) // self.cores)
+        followers: list[Claim] = []
+        while len(followers) < most and self._waiting[0].lane == first.lane:
+            followers.append(self._waiting.popleft())
+        return followers
 
     def _fits(self, claim: Claim) -> bool:
         memory = self._free_memory is None or claim.memory_bytes <= self._free_memory
         return memory and claim.cores <= self._free_cores
 
     def free(self, claim: Claim, took_s: float) -> None:
+        """claim: the first of what was taken; took_s: seconds for each."""
         with self._changed:
             self._free_cores += claim.cores
             if self._free_memory is not None:

@@ -14,6 +14,8 @@ __all__ = ["open_rabbitmq"]
 def open_rabbitmq(url: str) -> Broker:
     """An adapter for `amqp(s)://user:password@host:port/vhost`; it connects when first used.
 
+    `host1,host2:5673,host3` are the nodes of one cluster: it takes any that answers.
+
     Query parameters: `prefix` (of all names on the server; default `queue-runner`), `heartbeat`
     (seconds; default: half of the shortest lease, 5 to 30), `hold_s` (seconds after which a delivery is
     renewed on the server; default 600, less than half of its `consumer_timeout`), for TLS `cacertfile`,

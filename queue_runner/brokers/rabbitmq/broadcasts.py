@@ -14,6 +14,7 @@ from queue_runner.brokers.base import Subscription
 from queue_runner.brokers.checks import check_name
 from queue_runner.brokers.rabbitmq.chan import Chan, properties
 from queue_runner.brokers.rabbitmq.envelope import Letter, new_id
+from queue_runner.brokers.rabbitmq.foreign import too_long
 from queue_runner.brokers.rabbitmq.io_thread import IoThread
 from queue_runner.brokers.rabbitmq.link import Link
 from queue_runner.brokers.rabbitmq.lost import Lost, saying_no
@@ -108,7 +109,10 @@ class RabbitSubscription(Subscription):
                 await chan.bind(queue, self._names.broadcast, topic)
             await chan.consume(queue, "listen", auto_ack=True)
 
-    def _hear(self, method: Any, _: Any, body: bytes) -> None:
+    def _hear(self, method: Any, props: Any, body: bytes) -> None:
+        if reason := too_long(props):
+            logger.warning("a broadcast on %s was not heard: %s", method.routing_key, reason)
+            return
         with self._change:
             self._heard.append((method.routing_key, body))
             self._change.notify_all()

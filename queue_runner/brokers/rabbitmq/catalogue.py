@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from queue_runner.brokers.base import MAX_PRIORITY
 from queue_runner.brokers.checks import check_name
 from queue_runner.brokers.rabbitmq.bell import Bell
 from queue_runner.brokers.rabbitmq.chan import Chan, properties
@@ -23,7 +24,14 @@ from queue_runner.brokers.rabbitmq.io_thread import IoThread
 from queue_runner.brokers.rabbitmq.link import Link, version_of
 from queue_runner.brokers.rabbitmq.lost import Lost, saying_no
 from queue_runner.brokers.rabbitmq.publisher import Publisher
-from queue_runner.brokers.rabbitmq.topology import LINGER_MS, STREAM_ARGUMENTS, Lane, Names
+from queue_runner.brokers.rabbitmq.topology import (
+    LINGER_MS,
+    MAX_DELAY_S,
+    STREAM_ARGUMENTS,
+    Lane,
+    Names,
+    rounded_ms,
+)
 from queue_runner.errors import BrokerRefused
 
 logger = logging.getLogger(__name__)
@@ -37,6 +45,10 @@ _PATIENCE_S = 2.0
 #: https://github.com/rabbitmq/ra/pull/443
 _FLUSH_S = 1.0
 _FLUSHES_AT_ONCE = (4, 0)
+
+#: Lanes of a queue, and delays of a lane: each takes a channel or a question when it is looked at.
+_MOST_LANES = 500
+_MOST_DELAY_MS = rounded_ms(MAX_DELAY_S)
 
 #: A delay queue is declared again when it was last so long ago, so that it outlives its messages.
 _REDECLARE_S = LINGER_MS / 1000 / 10
@@ -204,10 +216,14 @@ class Catalogue:
     def _learn(self, body: bytes) -> None:
         try:
             lane, delay_ms = _read_record(body)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             logger.warning("not a record of ours in %s: %s", self._names.lanes, error)
             return
         if self._knows(lane, delay_ms):
+            return
+        known = self.delays[lane] if delay_ms else self.lanes[lane.queue]
+        if len(known) >= _MOST_LANES:
+            logger.warning("%s has more lanes or delays than are read: %s", lane.queue, lane)
             return
         self.lanes[lane.queue].add(lane)
         if delay_ms:
@@ -223,4 +239,7 @@ def _record(lane: Lane, delay_ms: int) -> bytes:
 def _read_record(body: bytes) -> tuple[Lane, int]:
     queue, priority, size, delay_ms = json.loads(body)
     check_name(queue)
-    return Lane(queue, int(priority), int(size)), int(delay_ms)
+    bounds = ((priority, 0, MAX_PRIORITY), (size, 1, 2**31 - 1), (delay_ms, 0, _MOST_DELAY_MS))
+    if any(type(value) is not int or not low <= value <= high for value, low, high in bounds):
+        raise ValueError(f"priority, size or delay is out of bounds: {body[:200]!r}")
+    return Lane(queue, priority, size), delay_ms

@@ -13,6 +13,7 @@ from queue_runner.brokers.base import DeadLetter
 from queue_runner.brokers.rabbitmq.bell import Bell
 from queue_runner.brokers.rabbitmq.chan import Chan, Taker
 from queue_runner.brokers.rabbitmq.envelope import dead_letter, lane_of
+from queue_runner.brokers.rabbitmq.foreign import too_long
 from queue_runner.brokers.rabbitmq.link import Link
 from queue_runner.brokers.rabbitmq.lost import Lost, saying_no
 from queue_runner.brokers.rabbitmq.post import Post
@@ -24,8 +25,8 @@ _PAGE = 50
 #: Seconds to wait for a page that the server has said is there.
 _PATIENCE_S = 2.0
 
-#: A dead letter and its delivery tag.
-Fetched = tuple[DeadLetter, int]
+#: A dead letter, its delivery tag, and whether all of it came.
+Fetched = tuple[DeadLetter, int, bool]
 
 
 def _age(letter: DeadLetter) -> tuple[float, str, int]:
@@ -46,7 +47,7 @@ class DeadLetters:
         found: list[DeadLetter] = []
         async with self._link.visit() as chan:
             async for page in self._pages(chan, queue, limit):
-                found += [letter for letter, _ in page]
+                found += [letter for letter, *_ in page]
             await chan.close()  # back in place before anybody looks again
         # what was looked at before comes back in the order in which the server returned it
         return sorted(found, key=_age)
@@ -56,7 +57,7 @@ class DeadLetters:
         replayed = 0
         async with self._link.visit() as chan:
             async for page in self._pages(chan, queue, None):
-                chosen = [each for each in page if ids is None or each[0].id in ids]
+                chosen = [each for each in page if each[2] and (ids is None or each[0].id in ids)]
                 await self._revive(chan, chosen)
                 replayed += len(chosen)
             await chan.close()
@@ -64,9 +65,9 @@ class DeadLetters:
 
     async def _revive(self, chan: Chan, chosen: list[Fetched]) -> None:
         await self._post.send(
-            [self._post.job(lane_of(letter), letter.body, attempt=1) for letter, _ in chosen]
+            [self._post.job(lane_of(letter), letter.body, attempt=1) for letter, *_ in chosen]
         )
-        for _, tag in chosen:
+        for _, tag, _ in chosen:
             chan.tell("basic_ack", tag)
 
     async def _pages(
@@ -79,7 +80,8 @@ class DeadLetters:
         bell = Bell()
 
         def take(method: Any, props: Any, body: bytes) -> None:
-            page.append((dead_letter(queue, props, body, method.routing_key), method.delivery_tag))
+            letter = dead_letter(queue, props, body, method.routing_key)
+            page.append((letter, method.delivery_tag, too_long(props) is None))
             bell.ring()
 
         name = self._names.dead(queue)

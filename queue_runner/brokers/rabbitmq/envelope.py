@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from queue_runner.brokers.base import DeadLetter, Delivery, Message
+from queue_runner.brokers.base import MAX_PRIORITY, DeadLetter, Delivery, Message
 from queue_runner.brokers.checks import check_messages
 from queue_runner.brokers.rabbitmq.chan import properties
+from queue_runner.brokers.rabbitmq.foreign import too_long
+from queue_runner.brokers.rabbitmq.outgoing import LaneProperties
 from queue_runner.brokers.rabbitmq.topology import MAX_DELAY_S, Lane
 
 _ATTEMPT, _REASON, _AT_MS = "qr-attempt", "qr-reason", "qr-at-ms"
@@ -19,6 +21,10 @@ _PRIORITY, _SIZE = "qr-priority", "qr-size"
 
 #: All headers have to fit into one frame, by default of 128 KiB.
 _MAX_REASON_CHARACTERS = 8000
+
+#: What can be counted up to, and the last second of the year 9999.
+_MOST, _LAST = 2**31 - 1, 253_402_300_799.0
+_MOST_MS = int(_LAST * 1000)
 
 _this_process = uuid.uuid4().hex
 _numbers = itertools.count(1)
@@ -55,7 +61,7 @@ def lane_of(message: Message | DeadLetter | Delivery) -> Lane:
 
 
 def job_properties(lane: Lane, attempt: int) -> Any:
-    return properties(delivery_mode=2, message_id=new_id(), headers=_headers(lane, attempt))
+    return LaneProperties(new_id(), _headers(lane, attempt))
 
 
 def dead_properties(lane: Lane, attempt: int, reason: str) -> Any:
@@ -73,15 +79,16 @@ def attempt_of(headers: Mapping[str, object] | None, redelivered: bool) -> int:
     only failures, and everything in `x-acquired-count`; older ones know only the former.
     https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling
     """
-    known = headers or {}
+    known = headers if isinstance(headers, dict) else {}
     before = known.get("x-acquired-count", known.get("x-delivery-count"))
     # a message that was dead-lettered brings the count of the queue it was in before
-    return _number(known.get(_ATTEMPT), 1) + (_number(before, 1) if redelivered else 0)
+    attempt = _number(known.get(_ATTEMPT), 1) + (_number(before, 1) if redelivered else 0)
+    return max(1, min(attempt, _MOST))
 
 
 def dead_letter(queue: str, props: Any, body: bytes, routing_key: str) -> DeadLetter:
-    headers = props.headers or {}
-    reason = headers.get(_REASON)
+    headers = props.headers if isinstance(props.headers, dict) else {}
+    reason = too_long(props) or headers.get(_REASON)
     if not isinstance(reason, str):
         # the server moved it: `delivery_limit`, or somebody else did
         reason = f"dead-lettered by RabbitMQ: {headers.get('x-first-death-reason', 'unknown')}"
@@ -89,11 +96,11 @@ def dead_letter(queue: str, props: Any, body: bytes, routing_key: str) -> DeadLe
         id=props.message_id or routing_key,
         queue=queue,
         body=body,
-        size=_number(headers.get(_SIZE), 1),
-        priority=_number(headers.get(_PRIORITY), 0),
+        size=max(1, min(_number(headers.get(_SIZE), 1), _MOST)),
+        priority=min(_number(headers.get(_PRIORITY), 0), MAX_PRIORITY),
         attempt=_number(headers.get(_ATTEMPT), 1),
         reason=reason,
-        at=_number(headers.get(_AT_MS), 0) / 1000,
+        at=min(_number(headers.get(_AT_MS), 0) / 1000, _LAST),
     )
 
 
@@ -101,9 +108,10 @@ def new_id() -> str:
     return f"{_this_process}-{next(_numbers)}"
 
 
-def _headers(lane: Lane, attempt: int) -> dict[str, object]:
+def _headers(lane: Lane, attempt: int) -> dict[str, int]:
     return {_ATTEMPT: attempt, _PRIORITY: lane.priority, _SIZE: lane.size}
 
 
 def _number(value: object, default: int) -> int:
-    return int(value) if isinstance(value, int) and value >= 0 else default
+    """Others may have written it."""
+    return min(int(value), _MOST_MS) if isinstance(value, int) and value >= 0 else default

@@ -1,6 +1,6 @@
 """Drawing messages from the lanes: what a `lease` call asks for, and no more.
 
-RabbitMQ pushes; we pull. A consumer is open only while a `lease` call is, with a prefetch of what the
+RabbitMQ pushes; we pull. A consumer takes only while a `lease` call lasts, with a prefetch of what the
 call can still take. The server is first asked how much each lane holds, and the call's limit and room
 are allotted in the order of the contract; when all are empty, a consumer on each waits for the first
 message. See docs/decisions/rabbitmq-delivery.md.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from queue_runner.brokers.rabbitmq.bell import Bell
@@ -28,6 +29,14 @@ T = TypeVar("T")
 #: What the server has counted comes within so many seconds of the message before it, unless another
 #: consumer got it.
 _QUIET_S = 0.1
+
+
+#: What the messages of one call may add up to, more or less, and how many the first takes.
+_MANY_BYTES = 8 * 1024 * 1024
+_FIRST = 128
+#: So many messages have a consumer each, which stays until its message is settled. They may be long jobs,
+#: and all else that one consumer brought is left behind by it when the first of it is settled: see `Tap`.
+_EACH_ITS_OWN = 64
 
 
 class _Call:
@@ -91,23 +100,33 @@ class Leasing:
         self._taps = taps
         self._spares = spares
         self._bell = bell
+        self._most = _FIRST
 
     async def lease(self, want: Want, wait_s: float) -> list[Claim]:
         """Claims for `want`; empty if there was nothing for `wait_s`. Raises `Lost`.
 
         When it is cancelled, what it had drawn becomes spare.
         """
-        call = _Call(want)
+        call = _Call(replace(want, limit=min(want.limit, self._most)))
         timer = asyncio.get_running_loop().call_later(wait_s, self._expire, call)
         work = self._io.spawn(self._serve(call))
         try:
-            return await asyncio.shield(work)
+            return self._measured(await asyncio.shield(work))
         except asyncio.CancelledError:
             work.add_done_callback(self._spare_all)
             self._expire(call)
             raise
         finally:
             timer.cancel()
+
+    def _measured(self, claims: list[Claim]) -> list[Claim]:
+        """The server counts messages and not their bytes; so the next call takes more, or fewer."""
+        size = sum(len(claim.body) for claim in claims)
+        if size > _MANY_BYTES:
+            self._most = max(1, len(claims) * _MANY_BYTES // size)
+        elif len(claims) == self._most:
+            self._most *= 2
+        return claims
 
     def _expire(self, call: _Call) -> None:
         call.expired = True
@@ -192,9 +211,9 @@ class Leasing:
     async def _open(
         self, taps: Sequence[Tap], shares: Mapping[Lane, int], draw: _Draw
     ) -> list[_Consumer]:
-        consumers = [_Consumer(tap) for tap in taps if shares.get(tap.lane, 0)]
-        await asyncio.gather(*(each.open(shares[each.tap.lane], draw.take) for each in consumers))
-        return consumers
+        parts = [(_Consumer(tap), part) for tap in taps for part in _parts(shares.get(tap.lane, 0))]
+        await asyncio.gather(*(consumer.open(part, draw.take) for consumer, part in parts))
+        return [consumer for consumer, _ in parts]
 
     async def _close(self, want: Want, draw: _Draw, consumers: Sequence[_Consumer]) -> list[Claim]:
         await asyncio.gather(*(each.shut() for each in consumers))
@@ -204,6 +223,11 @@ class Leasing:
                 if each.trouble is not None:
                     raise each.trouble
         return claims
+
+
+def _parts(share: int) -> Sequence[int]:
+    """The prefetch of each consumer for so many messages."""
+    return [1] * share if share <= _EACH_ITS_OWN else [share]
 
 
 class _Consumer:

@@ -6,14 +6,17 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from copy import copy
 from typing import Any
+
+from pika.adapters.utils.connection_workflow import AMQPConnectorWrongState
 
 from queue_runner.brokers.rabbitmq.address import Address
 from queue_runner.brokers.rabbitmq.chan import Chan, Connection, fulfil
 from queue_runner.brokers.rabbitmq.io_thread import IoThread
-from queue_runner.brokers.rabbitmq.lost import Lost, connecting, lost
+from queue_runner.brokers.rabbitmq.lost import Lost, Unheard, connecting, lost
+from queue_runner.brokers.rabbitmq.tls import refused_for_tls
 from queue_runner.errors import BrokerRefused
 
 logger = logging.getLogger(__name__)
@@ -38,6 +41,8 @@ _OLDEST = (3, 10)
 class Link:
     """One AMQP connection, made when it is first asked for and remade whenever it breaks.
 
+    Of several nodes it takes any, so that clients spread over them, and the next one when it has to.
+
     `trouble` says why there is none at the moment, `blocked` why the server takes no messages.
     """
 
@@ -49,6 +54,7 @@ class Link:
         self._role = role
         self._heartbeat_s = address.heartbeat_s or _MOST_HEARTBEAT_S
         self._connection: Any = None
+        self._node = random.randrange(len(address.nodes))
         self._keeper: asyncio.Task[None] | None = None
         self._waiting: set[asyncio.Future[Any]] = set()
         self._refused = False
@@ -120,7 +126,7 @@ class Link:
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
-        pause_s = _FIRST_PAUSE_S
+        pause_s, tried = _FIRST_PAUSE_S, 0
         while True:
             since = loop.time()
             try:
@@ -131,9 +137,12 @@ class Link:
                 self.trouble = str(error)
                 logger.info("%s (%s): %s", self._address.shown, self._role, error)
             if loop.time() - since > _STEADY_S:
-                pause_s = _FIRST_PAUSE_S
+                pause_s, tried = _FIRST_PAUSE_S, 0
+            self._node = (self._node + 1) % len(self._address.nodes)
             await self._pause(pause_s * random.uniform(0.5, 1.0))
-            pause_s = min(_LAST_PAUSE_S, 2 * pause_s)
+            tried += 1
+            if tried % len(self._address.nodes) == 0:  # all of them: the next round is slower
+                pause_s = min(_LAST_PAUSE_S, 2 * pause_s)
 
     async def _pause(self, pause_s: float) -> None:
         self._hurry.clear()
@@ -164,13 +173,20 @@ class Link:
             _break_off(workflow)
             # it closes its socket before it says that it is over
             await asyncio.wait([done], timeout=_ABORT_S)
+            if done.done() and isinstance(done.result(), Connection):
+                done.result().hang_up()
             raise
         if isinstance(outcome, BaseException):
-            raise connecting(outcome)
+            raise await self._failed(connecting(outcome))
         return outcome
 
+    async def _failed(self, error: BrokerRefused | Lost) -> BrokerRefused | Lost:
+        if not isinstance(error, Unheard):
+            return error
+        return await asyncio.to_thread(refused_for_tls, self._address.nodes[self._node]) or error
+
     def _parameters(self) -> Any:
-        parameters = copy(self._address.parameters)
+        parameters = copy(self._address.nodes[self._node])
         parameters.heartbeat = self._heartbeat_s
         name = parameters.client_properties["connection_name"]
         parameters.client_properties = {"connection_name": f"{name} ({self._role})"}
@@ -212,7 +228,9 @@ def _break_off(workflow: Any) -> None:
     """
     half_open = getattr(getattr(workflow, "_connector", None), "_amqp_conn", None)
     if half_open is None:
-        workflow.abort()
+        # it may be over in this very moment
+        with suppress(AMQPConnectorWrongState):
+            workflow.abort()
     elif not half_open.is_closing:
         half_open.close(320, "the client gave up")
 

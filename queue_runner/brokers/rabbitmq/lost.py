@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pika import exceptions
 from pika.adapters.utils import connection_workflow as workflow
 
+from queue_runner.brokers.tls import distrust
 from queue_runner.errors import BrokerRefused
 
 #: Reply codes that asking again does not change: access refused, precondition failed, not allowed,
@@ -63,25 +64,38 @@ def saying_no(what: str) -> Iterator[None]:
         raise
 
 
+class Unheard(Lost):
+    """The server hung up before it spoke AMQP; `tls.py` asks whether it was for want of TLS."""
+
+
 def connecting(error: BaseException) -> BrokerRefused | Lost:
     """What a failed attempt to connect means."""
     cause = _innermost(error)
-    if isinstance(cause, ssl.SSLError) and not isinstance(
-        cause, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError
-    ):
-        return BrokerRefused(
-            f"no TLS with this server: {cause}."
-            " Check that the port speaks TLS, cacertfile, and the host name in its certificate."
-        )
+    if isinstance(cause, ssl.SSLError) and not isinstance(cause, _HUNG_UP):
+        return BrokerRefused(f"no TLS with this server: {cause}. {_tls_advice(cause)}")
     closed = _CLOSED.search(str(cause))
     if closed:
         return _closed_while_opening(int(closed[1]), closed[2].strip("'\",)"))
-    if isinstance(cause, exceptions.IncompatibleProtocolError):
-        return Lost(
+    if isinstance(cause, exceptions.IncompatibleProtocolError | _HUNG_UP):
+        return Unheard(
             "the server closed the connection before it spoke AMQP; is it still starting,"
-            " or does that port serve TLS (use amqps://) or something else?"
+            " or does something else listen on that port?"
         )
     return Lost(str(cause) or type(cause).__name__)
+
+
+_HUNG_UP = ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError | ConnectionResetError
+
+
+def _tls_advice(error: ssl.SSLError) -> str:
+    if distrust(error):
+        return (
+            "Its certificate is not trusted: name the file of the authority that signed it with"
+            " ?cacertfile=, and use a host name that stands in it."
+        )
+    if error.reason == "WRONG_VERSION_NUMBER":
+        return "That port does not speak TLS: write amqp:// if that is meant to be so."
+    return "Check cacertfile, certfile and keyfile in the URL, and the server's log."
 
 
 def _closed_while_opening(code: int, text: str) -> BrokerRefused | Lost:

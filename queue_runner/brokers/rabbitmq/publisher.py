@@ -110,7 +110,7 @@ class Publisher:
 
     def _put(self, chan: Chan, batch: _Batch, number: int, letter: Letter, mandatory: bool) -> None:
         chan.tell(
-            "basic_publish",
+            "put",
             letter.exchange,
             letter.routing_key,
             letter.body,

@@ -20,7 +20,7 @@ def describe(server: Any, address: Address) -> ServerInfo:
             f"{product} is not RabbitMQ: quorum queues, streams and at-least-once dead-lettering are"
             " needed, and nothing else has been tested. Run the contract suite against it."
         )
-    if not address.encrypted and address.parameters.host not in _LOCAL:
+    if not address.encrypted and any(node.host not in _LOCAL for node in address.nodes):
         warnings.append(
             f"the connection to {address.where} is not encrypted, and sends the password in clear"
             " text. Set up TLS on the server and use amqps://."

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from enum import Enum
 from typing import Any
 
@@ -17,9 +18,12 @@ from queue_runner.brokers.rabbitmq.bell import Bell
 from queue_runner.brokers.rabbitmq.catalogue import Catalogue
 from queue_runner.brokers.rabbitmq.chan import Chan
 from queue_runner.brokers.rabbitmq.envelope import attempt_of
+from queue_runner.brokers.rabbitmq.foreign import too_long
 from queue_runner.brokers.rabbitmq.link import Link
 from queue_runner.brokers.rabbitmq.lost import Lost, saying_no
 from queue_runner.brokers.rabbitmq.topology import HELD_MS, Lane, Names
+
+logger = logging.getLogger(__name__)
 
 #: `prefetch-count` is a short.
 _MOST_PREFETCH = 65535
@@ -36,12 +40,14 @@ class Claim:
     """A delivery that has not been acknowledged. The receipt of a `Delivery` is one of these.
 
     deadline, since: monotonic seconds; when the lease lapses, when the server began to wait for its
-    acknowledgement. tap, tag: where to acknowledge it, which may change while it is held.
+    acknowledgement. tap, tag: where to acknowledge it, which may change while it is held. consumer: the
+    name of the one that it came to.
     """
 
     __slots__ = (
         "attempt",
         "body",
+        "consumer",
         "deadline",
         "lane",
         "message_id",
@@ -54,6 +60,7 @@ class Claim:
     def __init__(self, tap: Tap, method: Any, props: Any, body: bytes) -> None:
         self.tap = tap
         self.tag: int = method.delivery_tag
+        self.consumer: str = method.consumer_tag
         self.lane = tap.lane
         self.body = body
         self.attempt = attempt_of(props.headers, method.redelivered)
@@ -67,7 +74,12 @@ Sink = Callable[[Claim], None]
 
 
 class Tap:
-    """`queue` is the lane's own or, `holding`, one that keeps its messages for us alone."""
+    """`queue` is the lane's own or, `holding`, one that keeps its messages for us alone.
+
+    A consumer that has got all it may have stays until the first of that is settled, when it would get
+    more: what a cancelled one had is given to nobody when its node goes (seen with 3.10; until the queue
+    has another leader).
+    """
 
     def __init__(
         self,
@@ -87,6 +99,8 @@ class Tap:
         self._chan = chan
         self._spill = spill
         self._sinks: dict[str, Sink] = {}
+        #: Of the consumers that the server has: how many messages may still come.
+        self._room: dict[str, int] = {}
         self._tags = itertools.count(1)
         self._alone = asyncio.Lock()
         self._prefetch = 0
@@ -103,17 +117,20 @@ class Tap:
     async def open(self, prefetch: int, sink: Sink) -> str:
         """Start a consumer for at most `prefetch` messages; returns its name for `shut`."""
         name = f"tap{next(self._tags)}"
-        self._sinks[name] = sink
+        prefetch = min(prefetch, _MOST_PREFETCH)
+        self._sinks[name], self._room[name] = sink, prefetch
         async with self._alone:  # the prefetch is that of the next consumer of the channel
-            await self._limit(min(prefetch, _MOST_PREFETCH))
+            await self._limit(prefetch)
             with saying_no(f"read from {self.queue!r}"):
                 await self._chan.consume(self.queue, name)
         return name
 
     async def shut(self, name: str) -> None:
-        """End a consumer. What still comes for it afterwards is spilled."""
-        await self._chan.cancel(name)
-        del self._sinks[name]
+        """Take no more from a consumer. What still comes for it afterwards is spilled."""
+        if self._room.get(name) != 0:
+            await self._chan.cancel(name)
+            self._room.pop(name, None)
+        self._sinks.pop(name, None)
 
     async def fence(self) -> None:
         """Wait until the server has taken in all that was sent on this channel before."""
@@ -125,9 +142,10 @@ class Tap:
             self._prefetch = prefetch
             await self._chan.qos(prefetch)
 
-    def acknowledge(self, claims: Iterable[Claim]) -> None:
+    def acknowledge(self, claims: Collection[Claim]) -> None:
         """Tell the server that these are done with. Raises `Lost`."""
         tags = {claim.tag for claim in claims}
+        self._leave({claim.consumer for claim in claims})
         run = list(itertools.takewhile(tags.__contains__, self.unsettled))
         if run:
             self._chan.tell("basic_ack", run[-1], multiple=True)
@@ -138,30 +156,49 @@ class Tap:
     def give_back(self, claim: Claim) -> None:
         """Return a claim to its lane, its attempt counted. Raises `Lost`."""
         # what is held for us alone was stored with the next attempt's number, and is dead-lettered home
+        self._leave({claim.consumer})
         self._chan.tell("basic_nack", claim.tag, requeue=not self.holding)
         self._end({claim.tag})
 
     def hand_over(self, copy: Claim, claim: Claim) -> None:
         """Go on holding `claim` by its `copy`, which came here, and acknowledge the delivery it had."""
         former, tag = claim.tap, claim.tag
+        former._leave({claim.consumer})
         claim.tap, claim.tag, claim.since = self, copy.tag, copy.since
+        claim.consumer = copy.consumer
         self.unsettled[copy.tag] = claim
         copy.state = State.OVER
         del former.unsettled[tag]
         former._chan.tell("basic_ack", tag)
+
+    def _leave(self, consumers: Iterable[str]) -> None:
+        """Cancel those of these that nobody takes from any more."""
+        for name in consumers:
+            if name in self._room and name not in self._sinks:
+                del self._room[name]
+                self._chan.tell("cancel_at_once", name)
 
     def _end(self, tags: Iterable[int]) -> None:
         for tag in tags:
             self.unsettled.pop(tag).state = State.OVER
 
     def _on_delivery(self, method: Any, props: Any, body: bytes) -> None:
+        if reason := too_long(props):
+            logger.error("a message in %s is dead-lettered: %s", self.queue, reason)
+            self._chan.tell("basic_nack", method.delivery_tag, requeue=False)
+            return
         claim = Claim(self, method, props, body)
         self.unsettled[claim.tag] = claim
-        self._sinks.get(method.consumer_tag, self._spill)(claim)
+        if claim.consumer in self._room:
+            self._room[claim.consumer] -= 1
+        # what it had was taken from it and given to others; so it may have more
+        self._leave({claim.consumer})
+        self._sinks.get(claim.consumer, self._spill)(claim)
 
     def _on_lost(self) -> None:
         self._end(list(self.unsettled))
         self._sinks.clear()
+        self._room.clear()
 
 
 class Taps:

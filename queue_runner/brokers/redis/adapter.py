@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import threading
 import time
 from collections.abc import Sequence
@@ -25,16 +26,15 @@ from queue_runner.brokers.redis.address import parse
 from queue_runner.brokers.redis.arguments import (
     CHUNK,
     End,
+    Settlement,
     by_bytes,
     by_count,
     claim_of,
-    dead_ends,
-    delivery_of,
-    done_ends,
+    deliveries_of,
     letter_of,
     milliseconds,
     published,
-    retry_ends,
+    settlement,
 )
 from queue_runner.brokers.redis.link import Link
 from queue_runner.brokers.redis.server import INFO, describe, parse_info
@@ -45,14 +45,20 @@ from queue_runner.errors import BrokerRefused, TooBig
 #: meanwhile may have lapsed, and telling every waiting consumer of every claim would cost more.
 _LOOK_S = 1.0
 _NO_LIMIT = 2**53
+#: Dead letters that are asked for at once: each may be as large as a message may be.
+_LETTERS = 10
 _LETTER_ID = re.compile(r"[0-9]{1,18}")
 
 
 def open_redis(url: str) -> RedisBroker:
     """`redis(s)://[user:password@]host[:port][/db]`, connected to when first used.
 
-    Options: `prefix`, `allow_eviction=1`, and for TLS `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`
-    (paths of PEM files). Raises `ValueError`.
+    Where Sentinels tell which server is the primary:
+    `redis(s)+sentinel://[user:password@]sentinel[:port],sentinel[:port]/service[/db]`, and their own
+    `sentinel_username` and `sentinel_password_file`.
+    Options: `prefix`, `wait_replicas=N` (what is published or settled is confirmed when N replicas have
+    it), `allow_eviction=1`, and for TLS `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile` (paths of PEM files).
+    Raises `ValueError`, and `BrokerRefused` for a password file that cannot be read.
     """
     return RedisBroker(Link(parse(url)))
 
@@ -89,13 +95,15 @@ class RedisBroker(Broker):
         queues = list(dict.fromkeys(queues))
         room = _NO_LIMIT if room is None else room
         max_size = _NO_LIMIT if max_size is None else max_size
-        wanted = (min(limit, CHUNK), milliseconds(lease_s), room, max_size, *queues)
+        # a claim is this call's alone even where ids come again, after a failover that lost some
+        token = secrets.token_hex(4)
+        wanted = (min(limit, CHUNK), milliseconds(lease_s), room, max_size, token, *queues)
         wait_end = time.monotonic() + max(wait_s, 0.0)
         while True:
             rows, seen, next_ms = self._link.run(wait_end + timeout_s, scripts.LEASE, *wanted)
             left_s = wait_end - time.monotonic()
             if rows or left_s <= 0:
-                return [delivery_of(queues, row) for row in rows]
+                return [each for row in rows for each in deliveries_of(queues, row)]
             next_s = next_ms / 1000 if next_ms >= 0 else _LOOK_S
             self._await_news(queues, seen, min(left_s, next_s, _LOOK_S), wait_end + timeout_s)
 
@@ -130,25 +138,21 @@ class RedisBroker(Broker):
         check_messages(publish)
         self._link.check_open()
         end = time.monotonic() + timeout_s
-        ends = [*done_ends(done), *retry_ends(retry), *dead_ends(dead)]
+        ends: list[End] = [*done, *retry, *dead]
+        parts = [settlement(some) for some in by_count(ends)]
         *first, together = list(by_bytes(publish)) or [[]]
         for chunk in first:
             self._publish(chunk, end)
         lost: list[Delivery] = []
-        for part in list(by_count(ends)) or ([[]] if together else []):
+        for part in parts or ([settlement([])] if together else []):
             lost += self._settle(part, together, end)
             together = []
         return lost
 
-    def _settle(
-        self, ends: Sequence[End], publish: Sequence[Message], end: float
-    ) -> list[Delivery]:
-        counts = [sum(one.kind == kind for one in ends) for kind in ("done", "retry", "dead")]
-        arguments = [part for one in ends for part in one.arguments]
-        places = self._link.run(
-            end, scripts.SETTLE, len(publish), *counts, *published(publish), *arguments
-        )
-        return [ends[place].delivery for place in places]
+    def _settle(self, part: Settlement, publish: Sequence[Message], end: float) -> list[Delivery]:
+        counts = (len(publish), *part.counts)
+        places = self._link.run(end, scripts.SETTLE, *counts, *published(publish), *part.arguments)
+        return [part.claims[place] for place in places]
 
     def broadcast(self, topic: str, body: bytes, timeout_s: float = 10.0) -> None:
         check_name(topic, "topic")
@@ -179,14 +183,14 @@ class RedisBroker(Broker):
         end = time.monotonic() + timeout_s
         stream = f"{self._link.root}:dead:{check_name(queue)}"
         letters: list[DeadLetter] = []
-        start = "-"
+        start = b"-"
         while len(letters) < limit:
-            count = min(100, limit - len(letters))
+            count = min(_LETTERS, limit - len(letters))
             rows = self._link.call(end, "XRANGE", stream, start, "+", "COUNT", count)
             letters += [letter_of(queue, *row) for row in rows]
             if len(rows) < count:
                 break
-            start = f"({letters[-1].id}-0"
+            start = b"(" + rows[-1][0]
         return letters
 
     def replay(self, queue: str, ids: Sequence[str] | None = None, timeout_s: float = 30.0) -> int:
@@ -220,7 +224,7 @@ class RedisBroker(Broker):
     def server(self, timeout_s: float = 10.0) -> ServerInfo:
         end = time.monotonic() + timeout_s
         info = parse_info(self._link.call(end, *INFO))
-        return describe(info, self._fsync(end))
+        return describe(info, self._fsync(end), self._link.address, self._link.doubts(end))
 
     def _fsync(self, end: float) -> str | None:
         try:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from redis.connection import Connection, SSLConnection
-
-from queue_runner.brokers.redis.address import Address
 
 #: A peer that is gone is noticed within idle + 3 probes, in a subscription too, where nothing is sent.
 _KEEPALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
@@ -16,6 +15,8 @@ _KEEPALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPC
 class Wire(Protocol):
     """One connection, one command at a time. Its methods raise what `failures` translates."""
 
+    host: str
+    port: int
     _sock: socket.socket
 
     def connect(self) -> None: ...
@@ -29,22 +30,30 @@ class Wire(Protocol):
     def disconnect(self) -> None: ...
 
 
-def make_wire(address: Address, timeout_s: float) -> Wire:
+def make_wire(
+    host: str,
+    port: int,
+    timeout_s: float,
+    *,
+    db: int = 0,
+    login: tuple[str | None, str | None],
+    tls: Mapping[str, str] | None,
+) -> Wire:
     """Not connected yet; `timeout_s` is for connecting and for each answer until `set_timeout`."""
-    kind: Any = Connection if address.tls is None else SSLConnection
+    kind: Any = Connection if tls is None else SSLConnection
     wire: Wire = kind(
-        host=address.host,
-        port=address.port,
-        db=address.db,
-        username=address.username,
-        password=address.password,
+        host=host,
+        port=port,
+        db=db,
+        username=login[0],
+        password=login[1],
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         socket_keepalive=True,
         socket_keepalive_options=_KEEPALIVE,
         # 3 is the default from redis-py 8 on, and gives answers other shapes
         protocol=2,
-        **(address.tls or {}),
+        **(tls or {}),
     )
     return wire
 

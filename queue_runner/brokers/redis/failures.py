@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ssl
+from builtins import TimeoutError as OSTimeout
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +15,7 @@ from redis.exceptions import (
     NoPermissionError,
     RedisError,
     ResponseError,
+    TimeoutError,
 )
 
 from queue_runner.errors import BrokerRefused, QueueRunnerError
@@ -29,6 +30,7 @@ _PASSING = {
     "MISCONF": "the server cannot write to its disk: look at its log and its free space",
     "LOADING": "the server is still loading its data",
     "READONLY": "the server is a read-only replica: connect to the primary",
+    "UNBLOCKED": "the server has just become a replica",
     "MASTERDOWN": "the server is a replica without its primary",
     "CLUSTERDOWN": "the cluster is down",
     "TRYAGAIN": "the cluster is moving slots",
@@ -43,8 +45,15 @@ _LOGIN = (
 )
 
 
+READONLY = _PASSING["READONLY"]
+
+
 class Passing(QueueRunnerError):
     """Worth another try until the caller's deadline has passed; never leaves the adapter."""
+
+
+class Unanswered(Passing):
+    """Nothing came in the time that there was."""
 
 
 class ScriptMissing(QueueRunnerError):
@@ -67,7 +76,7 @@ def speaking_to(text: str) -> Iterator[None]:
     except DataError as error:  # raised before anything is sent
         raise ValueError(f"{text}: {error}") from error
     except (RedisError, OSError) as error:
-        raise _of_connection(text, error) from error
+        raise _of_connection(error) from error
 
 
 def _of_answer(text: str, error: ResponseError) -> QueueRunnerError:
@@ -91,20 +100,8 @@ def _of_answer(text: str, error: ResponseError) -> QueueRunnerError:
     )
 
 
-def _of_connection(text: str, error: Exception) -> QueueRunnerError:
-    if _has_cause(error, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return BrokerRefused(
-            f"{text}: the server's certificate is not trusted: {error}. Name the file of the authority"
-            " that signed it: rediss://...?ssl_ca_certs=/path/to/ca.pem"
-        )
+def _of_connection(error: Exception) -> QueueRunnerError:
     if isinstance(error, ConnectionError) and "max number of clients" in str(error):
         return Passing(f"{_PASSING['max']}: {error}")
-    return Passing(str(error) or type(error).__name__)
-
-
-def _has_cause(error: BaseException | None, kind: type[BaseException]) -> bool:
-    while error is not None:
-        if isinstance(error, kind):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    unanswered = isinstance(error, (TimeoutError, OSTimeout))
+    return (Unanswered if unanswered else Passing)(str(error) or type(error).__name__)

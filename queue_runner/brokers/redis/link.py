@@ -8,13 +8,15 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from queue_runner.brokers.redis.address import Address
 from queue_runner.brokers.redis.driver import Wire, make_wire, set_timeout
-from queue_runner.brokers.redis.failures import Passing, ScriptMissing, speaking_to
+from queue_runner.brokers.redis.failures import Passing, ScriptMissing, Unanswered, speaking_to
 from queue_runner.brokers.redis.scripts import Script
+from queue_runner.brokers.redis.sentinel import doubts, primary
 from queue_runner.brokers.redis.server import check
+from queue_runner.brokers.redis.tls import explaining_tls
 from queue_runner.errors import BrokerUnavailable
 
 T = TypeVar("T")
@@ -23,6 +25,8 @@ T = TypeVar("T")
 #: says nothing, and a caller with a long deadline must not spend all of it on a dead connection.
 _ANSWER_S = 10.0
 _PAUSE_FIRST_S, _PAUSE_MAX_S = 0.02, 1.0
+#: Seconds that replicas are waited for before it is asked whether the primary is still the same.
+_REPLICAS_S = 1.0
 
 
 class Link:
@@ -54,27 +58,43 @@ class Link:
             self._closed.wait(_PAUSE_FIRST_S)
 
     def run(self, end: float, script: Script, *arguments: Any) -> Any:
-        """The answer of a script. Raises as `call` does."""
+        """The answer of a script, once enough replicas have what it stored. Raises as `call` does."""
+        copies = self.address.wait_replicas if script.stores else 0
 
         def ask() -> Any:
             tail = (1, self.root, *arguments)
             try:
-                return self._ask(end, ("EVALSHA", script.sha, *tail))
+                return self._ask(end, ("EVALSHA", script.sha, *tail), copies=copies)
             except ScriptMissing:
-                return self._ask(end, ("EVAL", script.source, *tail))
+                return self._ask(end, ("EVAL", script.source, *tail), copies=copies)
+
+        return self.trying(end, ask)
+
+    def doubts(self, end: float) -> str | None:
+        """Why the Sentinels could not replace the primary. Raises as `call` does."""
+
+        def ask() -> str | None:
+            with speaking_to(self.address.text):
+                return doubts(self.address, _ANSWER_S)
 
         return self.trying(end, ask)
 
     def trying(self, end: float, work: Callable[[], T]) -> T:
         pause_s = _PAUSE_FIRST_S
+        told: Passing | None = None
         while True:
             self.check_open()
+            began = time.monotonic()
             try:
                 return work()
             except Passing as error:
-                left_s = end - time.monotonic()
+                now = time.monotonic()
+                # what the deadline cut short says less than what was answered before
+                if told is None or not isinstance(error, Unanswered) or now - began >= _ANSWER_S:
+                    told = error
+                left_s = end - now
                 if left_s <= 0 or self._closed.is_set():
-                    raise self._unavailable(error) from error
+                    raise self._unavailable(told) from error
                 self._closed.wait(min(left_s, pause_s * random.uniform(0.5, 1.0)))
                 pause_s = min(2 * pause_s, _PAUSE_MAX_S)
 
@@ -83,12 +103,15 @@ class Link:
             raise BrokerUnavailable(f"{self.address.text}: this connection was closed")
 
     def _unavailable(self, error: Passing) -> BrokerUnavailable:
+        what = "a Redis server" if self.address.service is None else "a Sentinel"
         return BrokerUnavailable(
-            f"{self.address.text}: no success before the deadline; last: {error}."
-            f" Is a Redis server running at {self.address.host}:{self.address.port}?"
+            f"{self.address.text}: no success before the deadline; last: {str(error).rstrip('.')}."
+            f" Is {what} running at {self.address.where}?"
         )
 
-    def _ask(self, end: float, command: tuple[Any, ...], block_s: float = 0.0) -> Any:
+    def _ask(
+        self, end: float, command: tuple[Any, ...], block_s: float = 0.0, copies: int = 0
+    ) -> Any:
         answer_s = min(_ANSWER_S, max(end - time.monotonic(), 0.01))
         with speaking_to(self.address.text):
             connection = self._take(answer_s)
@@ -96,12 +119,37 @@ class Link:
                 set_timeout(connection, block_s + answer_s)
                 connection.send_command(*command)
                 answer = connection.read_response()
+                if copies:
+                    self._await_copies(connection, copies, end)
             except BaseException as error:
                 # an answer that says no leaves the connection in step; anything else may not
                 self._put_back(connection, in_step=_is_answer(error))
+                if isinstance(error, ReadOnlyError):
+                    # the other idle ones lead there, too
+                    self._drop_idle()
                 raise
             self._put_back(connection, in_step=True)
             return answer
+
+    def _await_copies(self, connection: Wire, copies: int, end: float) -> None:
+        """Wait until so many replicas have what this connection has written."""
+        while True:
+            wait_s = min(_REPLICAS_S, max(end - time.monotonic(), 0.001))
+            set_timeout(connection, wait_s + _ANSWER_S)
+            connection.send_command("WAIT", copies, int(wait_s * 1000))
+            there = connection.read_response()
+            if there >= copies:
+                return
+            if time.monotonic() >= end or self._has_moved(connection):
+                raise Passing(
+                    f"{there} of {copies} replicas have taken in what was stored (wait_replicas in the"
+                    " URL), so it may be lost if the primary fails; `redis-cli INFO replication` on"
+                    " the primary tells which are missing"
+                )
+
+    def _has_moved(self, connection: Wire) -> bool:
+        """Whether the primary is another server now: what is written here will be thrown away."""
+        return primary(self.address, _ANSWER_S) != (connection.host, connection.port)
 
     def _take(self, answer_s: float) -> Wire:
         with self._lock:
@@ -114,10 +162,15 @@ class Link:
 
     def open(self, answer_s: float) -> Wire:
         """A connection of one's own, checked; raises what the driver raises, and `BrokerRefused`."""
-        connection = make_wire(self.address, answer_s)
+        address = self.address
+        host, port = primary(address, answer_s)
+        connection = make_wire(
+            host, port, answer_s, db=address.db, login=address.login, tls=address.tls
+        )
         try:
-            connection.connect()
-            check(connection, self.address)
+            with explaining_tls(address, host, port, answer_s):
+                connection.connect()
+                check(connection, address)
         except BaseException:
             connection.disconnect()
             raise
@@ -131,8 +184,11 @@ class Link:
         connection.disconnect()
 
     def close(self) -> None:
+        self._closed.set()
+        self._drop_idle()
+
+    def _drop_idle(self) -> None:
         with self._lock:
-            self._closed.set()
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.disconnect()
@@ -151,4 +207,4 @@ def _is_stale(connection: Wire) -> bool:
 
 
 def _is_answer(error: BaseException) -> bool:
-    return isinstance(error, ResponseError)
+    return isinstance(error, ResponseError) and not isinstance(error, ReadOnlyError)

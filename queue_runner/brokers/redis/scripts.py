@@ -14,21 +14,26 @@ _DENY_OOM = "#!lua\n"
 
 @dataclass(frozen=True, slots=True)
 class Script:
+    """`stores`: what it did must not be undone when a primary fails."""
+
     source: str
     sha: str
+    stores: bool
 
 
-def _load(name: str, head: str = _ALLOW_OOM) -> Script:
+def _load(name: str, head: str = _ALLOW_OOM, stores: bool = False) -> Script:
     folder = files(__package__) / "lua"
     parts = [(folder / f"{part}.lua").read_text("utf-8") for part in ("common", name)]
     source = head + "\n".join(parts)
-    return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+    sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+    return Script(source, sha, stores)
 
 
-PUBLISH = _load("publish", _DENY_OOM)
+PUBLISH = _load("publish", _DENY_OOM, stores=True)
+# a claim that is undone costs a second run of its job at most, and waiting for it would cost every lease
 LEASE = _load("lease")
 RENEW = _load("renew")
-SETTLE = _load("settle")
+SETTLE = _load("settle", stores=True)
 DEPTH = _load("depth")
-REPLAY = _load("replay")
+REPLAY = _load("replay", stores=True)
 PURGE = _load("purge")

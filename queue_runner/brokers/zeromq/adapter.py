@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from queue_runner.brokers.base import (
@@ -20,24 +22,44 @@ from queue_runner.brokers.base import (
 )
 from queue_runner.brokers.checks import check_lease, check_messages, check_name
 from queue_runner.brokers.zeromq.client import Connection
+from queue_runner.brokers.zeromq.keys import ClientKeys, read_pair, read_public
 from queue_runner.brokers.zeromq.protocol import CHUNK_BYTES, CHUNK_MESSAGES
 
 #: What a lease may ask for at once; the server's frames are bounded, and so should a caller be.
 _MAX_LEASE = 1000
+#: Characters of a dead letter's reason.
+_MAX_REASON = 8000
+
+_KEY_OPTIONS = ("key_file", "server_key_file")
+_OPTIONS = ("prefix", *_KEY_OPTIONS)
 
 
 def open_zeromq(url: str) -> ZeroMQBroker:
-    """`zmq+tcp://host:port` or `zmq+ipc:///path`, with `?prefix=NAME`. Raises `ValueError`."""
+    """`zmq+tcp://host:port` or `zmq+ipc:///path`. Raises `ValueError`, and `FixThis` for key files.
+
+    Options: `?prefix=NAME`; for a server with keys `key_file=OWN.key&server_key_file=SERVER.pub`.
+    """
     parts = urlsplit(url)
-    options = parse_qs(parts.query)
-    unknown = set(options) - {"prefix"}
-    if unknown:
-        raise ValueError(f"{url}: unknown option {', '.join(sorted(unknown))}; there is: prefix")
-    prefix = check_name(options["prefix"][0], "prefix") if "prefix" in options else "qr"
+    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    if unknown := sorted(set(options) - set(_OPTIONS)):
+        raise ValueError(
+            f"{url}: unknown option {', '.join(unknown)}; there is: {', '.join(_OPTIONS)}"
+        )
+    prefix = check_name(options.get("prefix", "qr"), "prefix")
     address = f"{parts.scheme.removeprefix('zmq+')}://{parts.netloc}{parts.path}"
     if parts.scheme == "zmq+tcp" and parts.port is None:
         raise ValueError(f"{url}: expected a port, as in zmq+tcp://127.0.0.1:5670")
-    return ZeroMQBroker(Connection(address), prefix)
+    return ZeroMQBroker(Connection(address, _keys(options, url)), prefix)
+
+
+def _keys(options: Mapping[str, str], url: str) -> ClientKeys | None:
+    paths = [options[name] for name in _KEY_OPTIONS if name in options]
+    if not paths:
+        return None
+    if len(paths) != len(_KEY_OPTIONS):
+        raise ValueError(f"{url}: {' and '.join(_KEY_OPTIONS)} go together")
+    own, server = (Path(path).expanduser() for path in paths)
+    return ClientKeys(read_pair(own), read_public(server))
 
 
 class ZeroMQBroker(Broker):
@@ -117,7 +139,7 @@ class ZeroMQBroker(Broker):
         for chunk in first:
             self._call(end, "publish", [self._row(message) for message in chunk])
         retried = [(*_receipt(r.delivery), float(r.delay_s), r.counted) for r in retry]
-        buried = [(*_receipt(d.delivery), d.reason[:100_000]) for d in dead]
+        buried = [(*_receipt(d.delivery), d.reason[:_MAX_REASON]) for d in dead]
         lost = self._connection.call(
             max(0.0, end - time.monotonic()),
             "settle",
@@ -147,11 +169,25 @@ class ZeroMQBroker(Broker):
     def dead_letters(
         self, queue: str, limit: int = 100, timeout_s: float = 30.0
     ) -> list[DeadLetter]:
-        rows = self._connection.call(timeout_s, "dead-letters", self._name(queue), limit)
-        return [
-            DeadLetter(str(number), queue, body, size, priority, attempt, reason, at)
-            for number, _, body, size, priority, attempt, reason, at in rows
-        ]
+        end = time.monotonic() + timeout_s
+        letters: list[DeadLetter] = []
+        while len(letters) < limit:
+            after = int(letters[-1].id) if letters else 0
+            wanted = min(limit - len(letters), _MAX_LEASE)
+            rows = self._rows(end, "dead-letters", self._name(queue), wanted, after)
+            letters += [
+                DeadLetter(str(number), queue, body, size, priority, attempt, reason, at)
+                for number, _, body, size, priority, attempt, reason, at in rows
+            ]
+            if not rows:
+                break
+        return letters
+
+    def _rows(self, end: float, operation: str, *arguments: object) -> list[list[Any]]:
+        rows: list[list[Any]] = self._connection.call(
+            max(0.0, end - time.monotonic()), operation, *arguments
+        )
+        return rows
 
     def replay(self, queue: str, ids: Sequence[str] | None = None, timeout_s: float = 30.0) -> int:
         numbers = None if ids is None else [int(number) for number in ids if number.isdecimal()]

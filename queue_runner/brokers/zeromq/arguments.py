@@ -10,6 +10,12 @@ from queue_runner.brokers.base import MAX_BODY_BYTES, MAX_PRIORITY
 
 #: SQLite's largest integer.
 _MAX_INT = 2**63 - 1
+#: Of what is added to: attempts, sizes.
+_MAX_COUNT = 2**31 - 1
+#: Queues or topics of one request.
+_MAX_NAMES = 1000
+#: A lease request waits in the server's memory.
+_MAX_WAIT_S = 86400.0
 _MAX_SECONDS = 10 * 365 * 86400.0
 
 Check = Callable[[Any], bool]
@@ -33,6 +39,10 @@ def _seconds(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= _MAX_SECONDS
 
 
+def _wait(value: Any) -> bool:
+    return _seconds(value) and value <= _MAX_WAIT_S
+
+
 def _name(value: Any) -> bool:
     """A queue or topic with its prefix, `PREFIX:NAME`."""
     return type(value) is str and 0 < len(value) <= 201 and value.isprintable()
@@ -54,8 +64,8 @@ def _or_none(check: Check) -> Check:
     return lambda value: value is None or check(value)
 
 
-def _list_of(check: Check) -> Check:
-    return lambda value: type(value) is list and all(map(check, value))
+def _list_of(check: Check, most: int = _MAX_INT) -> Check:
+    return lambda value: type(value) is list and len(value) <= most and all(map(check, value))
 
 
 def _row(*checks: Check) -> Check:
@@ -72,17 +82,18 @@ def _row(*checks: Check) -> Check:
 
 
 _id = _integer(0)
-_size = _integer(1)
-_message = _row(_name, _bytes, _size, _integer(0, MAX_PRIORITY), _seconds, _integer(1))
+_count = _integer(1, _MAX_COUNT)
+_names = _list_of(_name, _MAX_NAMES)
+_message = _row(_name, _bytes, _count, _integer(0, MAX_PRIORITY), _seconds, _count)
 _messages = _list_of(_message)
 _receipts = _list_of(_row(_id, _id))
 
 _ARGUMENTS: dict[str, tuple[Check, ...]] = {
     "publish": (_messages,),
     "lease": (
-        _list_of(_name),
+        _names,
         _integer(1, 100_000),
-        _seconds,
+        _wait,
         _seconds,
         _or_none(_integer(-_MAX_INT)),
         _or_none(_integer(-_MAX_INT)),
@@ -96,10 +107,10 @@ _ARGUMENTS: dict[str, tuple[Check, ...]] = {
         _messages,
     ),
     "broadcast": (_name, _bytes),
-    "subscribe": (_list_of(_name),),
+    "subscribe": (_names,),
     "ping": (),
     "depth": (_name,),
-    "dead-letters": (_name, _integer(0, 100_000)),
+    "dead-letters": (_name, _integer(0, 100_000), _integer(0)),
     "replay": (_name, _or_none(_list_of(_id))),
     "purge": (_name,),
 }

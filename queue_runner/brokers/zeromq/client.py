@@ -2,12 +2,14 @@
 
 ZeroMQ reconnects by itself, but what was on the wire is lost without a word; so a request that stays
 unanswered is sent again under its id, and the server does nothing twice. Pings tell whether a server is
-there at all, and whether it is still the same one (else subscriptions are made again).
+there at all, and whether it is still the same one (else all requests are sent again); subscriptions are
+repeated with each of them.
 """
 
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import queue
 import threading
@@ -22,14 +24,19 @@ from typing import Any
 import zmq
 
 from queue_runner.brokers.base import Subscription
+from queue_runner.brokers.zeromq.keys import ClientKeys
 from queue_runner.brokers.zeromq.protocol import (
     MAX_FRAME_BYTES,
     PING_S,
+    ProtocolError,
     Status,
     pack_request,
     unpack,
 )
+from queue_runner.brokers.zeromq.refusals import Doorbell
 from queue_runner.errors import BrokerRefused, BrokerUnavailable
+
+log = logging.getLogger(__name__)
 
 #: Seconds after which an unanswered request is sent again, doubling up to the limit.
 _RESEND_S = 2.0
@@ -72,7 +79,7 @@ class _Inbox:
 class Connection:
     """Requests and answers, and broadcasts. All methods may be called from any thread."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, keys: ClientKeys | None = None) -> None:
         self.address = address
         self._calls: dict[bytes, _Call] = {}
         self._outgoing: deque[_Call | tuple[bytes, bytes] | bytes] = deque()
@@ -86,11 +93,13 @@ class Connection:
         self._ended = False
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._socket = self._open()
+        self._socket = self._made(keys)
+        self._doorbell = Doorbell(self._socket, address, keys.own.public if keys else None)
+        self._connect()
         self._thread = threading.Thread(target=self._run, name="zeromq-client", daemon=True)
         self._thread.start()
 
-    def _open(self) -> zmq.Socket[bytes]:
+    def _made(self, keys: ClientKeys | None) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.DEALER)
         socket.setsockopt(zmq.IDENTITY, uuid.uuid4().bytes)
         # long enough for a last acknowledgement, short enough for a server that has gone
@@ -100,14 +109,24 @@ class Connection:
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
         socket.setsockopt(zmq.HEARTBEAT_IVL, 5_000)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 10_000)
+        if keys is not None:
+            socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server)
+            socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.own.public)
+            socket.setsockopt(zmq.CURVE_SECRETKEY, keys.own.secret)
+        return socket
+
+    def _connect(self) -> None:
         try:
-            socket.connect(self.address)
+            self._socket.connect(self.address)
         except zmq.ZMQError as error:
-            socket.close()
-            self._context.term()
+            self._close_sockets()
             os.close(self._wake)
             raise ValueError(f"zmq+{self.address}: not an address: {error}") from error
-        return socket
+
+    def _close_sockets(self) -> None:
+        self._doorbell.close()
+        self._socket.close()
+        self._context.term()
 
     # -- callers' side ---------------------------------------------------------------------------
 
@@ -183,17 +202,22 @@ class Connection:
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._wake, zmq.POLLIN)
+        poller.register(self._doorbell.monitor, zmq.POLLIN)
         next_ping = 0.0
         try:
             while not self._closing.is_set():
                 now = time.monotonic()
                 if now >= next_ping:
+                    self._knock_again()
                     self._send(b"ping", pack_request("ping"))
+                    self._subscribe_again()
                     next_ping = now + PING_S
                     self._resend(now)
                 events = dict(poller.poll(max(1, int((next_ping - now) * 1000))))
                 if self._wake in events:
                     os.eventfd_read(self._wake)
+                if self._doorbell.monitor in events:
+                    self._hear_refusal()
                 self._send_new()
                 self._receive()
         finally:
@@ -207,8 +231,26 @@ class Connection:
         for call in self._calls.values():
             call.answer.cancel()
         self._calls.clear()
-        self._socket.close()
-        self._context.term()
+        self._close_sockets()
+
+    def _hear_refusal(self) -> None:
+        text = self._doorbell.refusal()
+        if text is not None:
+            for call in self._calls.values():
+                call.answer.set_result((Status.REFUSED, text))
+            self._calls.clear()
+
+    def _knock_again(self) -> None:
+        """libzmq itself does not, once a server has said no; it may have learned our key since."""
+        if self._doorbell.final:
+            self._doorbell.final = False
+            self._socket.disconnect(self.address)
+            self._socket.connect(self.address)
+
+    def _subscribe_again(self) -> None:
+        # a server that could not reach us for a while has forgotten us, and there is nothing to see it by
+        if topics := self._topics():
+            self._send(b"subscribe", pack_request("subscribe", topics))
 
     def _send_new(self) -> None:
         while self._outgoing:
@@ -220,6 +262,7 @@ class Connection:
             elif isinstance(item, tuple):
                 self._send(*item)
             else:
+                self._knock_again()
                 self._calls[item.number] = item
                 self._send(item.number, item.frame)
 
@@ -242,18 +285,26 @@ class Connection:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            if len(frames) != 2:
-                continue
-            number, body = frames
-            if number == b"":
-                self._dispatch(unpack(body))
-            elif number == b"ping":
-                self._heard_pong(unpack(body))
-            elif number in self._calls:
-                self._calls.pop(number).answer.set_result(tuple(unpack(body)))
+            try:
+                self._take_in(frames)
+            except (ProtocolError, ValueError, TypeError) as error:
+                # what an answer to a call was to be is asked for again
+                log.warning("%s: dropped what is no answer: %s", self.address, error)
+
+    def _take_in(self, frames: list[bytes]) -> None:
+        number, body = frames
+        if number == b"":
+            self._dispatch(unpack(body))
+        elif number == b"ping":
+            self._heard_pong(unpack(body))
+        elif number in self._calls:
+            status, value = unpack(body)
+            self._calls.pop(number).answer.set_result((status, value))
 
     def _dispatch(self, push: list[Any]) -> None:
         _, topic, body = push
+        if not (isinstance(topic, str) and isinstance(body, bytes)):
+            raise ValueError("a broadcast has a topic and a body")
         with self._inboxes_lock:
             interested = [inbox for inbox in self._inboxes if topic in inbox.topics]
         for inbox in interested:
@@ -265,7 +316,7 @@ class Connection:
             return
         restarted, self._instance = self._instance is not None, instance
         if restarted:
-            self._send(b"subscribe", pack_request("subscribe", self._topics()))
+            self._subscribe_again()
             for call in self._calls.values():
                 self._send(call.number, call.frame)
 

@@ -160,6 +160,14 @@ class Journal:
                 found[number] = (attempt, body)
         return found
 
+    def lengths(self, ids: Sequence[int]) -> dict[int, int]:
+        """How many bytes each body has."""
+        found: dict[int, int] = {}
+        for some, marks in _chunks(ids):
+            query = f"SELECT id, length(body) FROM message WHERE id IN ({marks})"
+            found.update(self._db.execute(query, some))
+        return found
+
     def add_leases(self, leases: Iterable[tuple[int, int, float]]) -> None:
         self._db.executemany("INSERT INTO lease VALUES (?, ?, ?)", leases)
 
@@ -193,13 +201,20 @@ class Journal:
             )
             self._db.execute("DELETE FROM message WHERE id = ?", (number,))
 
-    def dead(self, queue: str, limit: int) -> list[DeadRow]:
+    def dead(self, queue: str, limit: int, after: int, most_bytes: int) -> list[DeadRow]:
+        """The first with a higher id than `after`; no more once their bodies reach `most_bytes`."""
         rows = self._db.execute(
             "SELECT id, queue, priority, size, attempt, reason, at, body FROM dead"
-            " WHERE queue = ? ORDER BY id LIMIT ?",
-            (queue, limit),
+            " WHERE queue = ? AND id > ? ORDER BY id LIMIT ?",
+            (queue, after, limit),
         )
-        return [DeadRow(*row) for row in rows]
+        found: list[DeadRow] = []
+        for row in rows:
+            found.append(DeadRow(*row))
+            most_bytes -= len(found[-1].body)
+            if most_bytes <= 0:
+                break
+        return found
 
     def dead_ids(self, queue: str, ids: Sequence[int] | None) -> list[int]:
         every = [

@@ -13,13 +13,19 @@ from typing import Any
 
 import msgpack
 
+from queue_runner.unpacking import UnpackError
+from queue_runner.unpacking import unpack as unpack_within_bounds
+
 VERSION = 1
 
 #: One frame may not be longer, in either direction; a larger one closes the connection.
-MAX_FRAME_BYTES = 64 * 1024 * 1024
-#: Clients split what they publish into requests of about this size.
+MAX_FRAME_BYTES = 32 * 1024 * 1024
+#: Clients split what they publish into requests of about this size, and the server what it hands out.
 CHUNK_BYTES = 8 * 1024 * 1024
 CHUNK_MESSAGES = 5000
+
+#: Rows of a request or an answer, and one more for so many bytes: each has a name and numbers.
+_CONTAINERS, _BYTES_EACH = 10_000, 16
 
 #: Seconds between a client's pings, and of silence after which it says that the server is gone.
 PING_S = 1.0
@@ -51,9 +57,9 @@ def pack(value: object) -> bytes:
 
 def unpack(frame: bytes) -> Any:
     try:
-        return msgpack.unpackb(frame, raw=False, strict_map_key=True)
-    except (ValueError, msgpack.UnpackException, RecursionError) as error:
-        raise ProtocolError(f"not msgpack ({type(error).__name__}: {error})") from error
+        return unpack_within_bounds(frame, _CONTAINERS, _BYTES_EACH)
+    except UnpackError as error:
+        raise ProtocolError(str(error)) from error
 
 
 def pack_request(operation: str, *arguments: object) -> bytes:

@@ -23,6 +23,7 @@ import zmq
 from queue_runner.brokers.checks import check_lease
 from queue_runner.brokers.zeromq.arguments import check_arguments
 from queue_runner.brokers.zeromq.journal import Journal, JournalError
+from queue_runner.brokers.zeromq.keys import ServerKeys
 from queue_runner.brokers.zeromq.protocol import (
     MAX_FRAME_BYTES,
     ProtocolError,
@@ -32,6 +33,7 @@ from queue_runner.brokers.zeromq.protocol import (
     unpack_request,
 )
 from queue_runner.brokers.zeromq.state import State
+from queue_runner.brokers.zeromq.zap import Doorkeeper
 from queue_runner.errors import BrokerRefused
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,11 @@ _GROUP_BYTES = 32 * 1024 * 1024
 #: Answers that are remembered for requests that come again.
 _REMEMBERED = 4096
 _REMEMBERED_BYTES = 64 * 1024 * 1024
+#: Lease requests that wait at once, clients that listen, and messages in a client's pipe that wait to be
+#: read: each bounds what strangers can have kept in memory.
+_MAX_WAITERS, _MAX_SUBSCRIBERS, _PIPE = 10_000, 10_000, 32
+#: A push about a topic of nobody.
+_NOTHING = pack(["message", "", b""])
 #: At most this much later is a stop noticed when nothing happens, in milliseconds.
 _IDLE_MS = 1000
 
@@ -64,6 +71,7 @@ class Waiter:
 class BrokerServer:
     """bind: URLs such as `zmq+tcp://127.0.0.1:0` (any free port) or `zmq+ipc:///path/to/socket`.
 
+    keys: let in only clients whose key is allowed, encrypted; without, whoever reaches the address.
     release_leases: free leases that an earlier, dead session left (their attempts count). Only right
     where every client of this journal lives in the server's own process.
     Raises `BrokerRefused` when an address or the journal cannot be had.
@@ -76,6 +84,7 @@ class BrokerServer:
         *,
         sync: str = "normal",
         release_leases: bool = False,
+        keys: ServerKeys | None = None,
     ) -> None:
         self._clock: Callable[[], float] = time.monotonic
         self._journal = Journal(journal, sync)
@@ -85,9 +94,11 @@ class BrokerServer:
         self._subscribers: dict[bytes, frozenset[str]] = {}
         self._answers: OrderedDict[tuple[bytes, bytes], bytes] = OrderedDict()
         self._answers_bytes = 0
+        self._quiet_until = 0.0
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._doorkeeper = Doorkeeper(self._context, keys) if keys is not None else None
         self._socket = self._context.socket(zmq.ROUTER)
         self._wake_in, self._wake_out = self._wake_pair()
         #: What clients connect to, with the ports that were really bound.
@@ -104,12 +115,15 @@ class BrokerServer:
     def _bind(self, bind: Sequence[str]) -> tuple[str, ...]:
         self._socket.setsockopt(zmq.LINGER, 1000)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+        self._socket.setsockopt(zmq.RCVHWM, _PIPE)
         # without it, answers to clients that have gone would vanish unseen
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         # a client that reconnects keeps its identity while the old connection is still being noticed
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, 10_000)
         self._socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        if self._doorkeeper is not None:
+            self._doorkeeper.secure(self._socket)
         urls = []
         for url in bind:
             try:
@@ -123,8 +137,11 @@ class BrokerServer:
             bound = self._socket.getsockopt(zmq.LAST_ENDPOINT)
             assert isinstance(bound, bytes)
             urls.append("zmq+" + bound.rstrip(b"\0").decode())
-            if not _is_local(urls[-1]):
-                log.warning("%s can be reached by anyone on the network", urls[-1])
+            if self._doorkeeper is None and not is_local(urls[-1]):
+                log.warning(
+                    "%s is open to all who reach it, and nothing is encrypted: give this server keys",
+                    urls[-1],
+                )
         return tuple(urls)
 
     # -- life ------------------------------------------------------------------------------------
@@ -206,12 +223,18 @@ class BrokerServer:
         if undeliverable:
             self._give_back(undeliverable)
 
+    def _complain(self, text: str) -> None:
+        """At most once a second: whoever sends nonsense must not fill the disk with what we say of it."""
+        if self._clock() >= self._quiet_until:
+            self._quiet_until = self._clock() + 1.0
+            log.warning("%s", text)
+
     def _read(self, frames: Frames) -> Request | None:
         """The request, unless it was answered before, is being served, or makes no sense."""
         try:
             request = unpack_request(frames[0], frames[1:])
         except ProtocolError as error:
-            log.warning("dropped a request: %s", error)
+            self._complain(f"dropped a request: {error}")
             if len(frames) > 1:
                 self._send(frames[0], frames[1][:64], pack([Status.REFUSED, str(error)]))
             return None
@@ -236,11 +259,13 @@ class BrokerServer:
     def _serve_waiters(self) -> list[tuple[Request, Status, Any]]:
         answers: list[tuple[Request, Status, Any]] = []
         now = self._clock()
-        for key, waiter in list(self._waiters.items()):
+        # those that have waited longest; they ask again if they are still there
+        surplus = len(self._waiters) - _MAX_WAITERS
+        for place, (key, waiter) in enumerate(list(self._waiters.items())):
             leased = self._state.lease(
                 waiter.queues, waiter.limit, waiter.lease_s, waiter.room, waiter.max_size
             )
-            if leased or waiter.deadline <= now:
+            if leased or waiter.deadline <= now or place < surplus:
                 del self._waiters[key]
                 answers.append((waiter.request, Status.OK, leased))
         return answers
@@ -266,7 +291,7 @@ class BrokerServer:
         try:
             self._socket.send_multipart([client, number, packed], zmq.NOBLOCK)
         except zmq.Again:
-            log.warning("a client does not read what it asked for; dropped an answer")
+            self._complain("a client does not read what it asked for; dropped an answer")
         except zmq.ZMQError as error:
             if error.errno != errno.EHOSTUNREACH:
                 raise
@@ -335,7 +360,17 @@ class BrokerServer:
 
     def _subscribe(self, request: Request, topics: list[str]) -> None:
         """All topics that this client wants from now on."""
-        self._subscribers[request.client] = frozenset(topics)
+        self._subscribers.pop(request.client, None)
+        if topics and len(self._subscribers) >= _MAX_SUBSCRIBERS:
+            self._forget_subscribers_that_have_gone()
+        if topics:
+            self._subscribers[request.client] = frozenset(topics)
+
+    def _forget_subscribers_that_have_gone(self) -> None:
+        for client in list(self._subscribers):
+            self._send(client, b"", _NOTHING)  # which drops those that are not there
+        while len(self._subscribers) >= _MAX_SUBSCRIBERS:
+            del self._subscribers[next(iter(self._subscribers))]
 
     def _ping(self, request: Request) -> str:
         return self._instance
@@ -343,8 +378,10 @@ class BrokerServer:
     def _depth(self, request: Request, queue: str) -> list[int]:
         return self._state.depth(queue)
 
-    def _dead_letters(self, request: Request, queue: str, limit: int) -> list[list[Any]]:
-        return self._state.dead_letters(queue, limit)
+    def _dead_letters(
+        self, request: Request, queue: str, limit: int, after: int
+    ) -> list[list[Any]]:
+        return self._state.dead_letters(queue, limit, after)
 
     def _replay(self, request: Request, queue: str, ids: list[int] | None) -> int:
         return self._state.replay(queue, ids)
@@ -372,6 +409,6 @@ _HANDLERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _is_local(url: str) -> bool:
+def is_local(url: str) -> bool:
     host = url.removeprefix("zmq+tcp://")
     return url.startswith("zmq+ipc:") or host.startswith(("127.", "localhost", "[::1]"))

@@ -12,8 +12,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from queue_runner.brokers.base import MAX_BODY_BYTES
 from queue_runner.brokers.zeromq.index import Class, Index, Lease
 from queue_runner.brokers.zeromq.journal import Journal, NewMessage
+from queue_runner.brokers.zeromq.protocol import CHUNK_BYTES, MAX_FRAME_BYTES
+
+#: So many messages of any length go into one frame.
+_FIT_ALWAYS = MAX_FRAME_BYTES // MAX_BODY_BYTES - 1
 
 Clock = Callable[[], float]
 
@@ -79,7 +84,7 @@ class State:
         max_size: int | None,
     ) -> list[list[Any]]:
         """Each: [number, token, queue, body, size, priority, attempt]."""
-        taken = self.index.take(queues, limit, room, max_size)
+        taken = self._some(self.index.take(queues, limit, room, max_size))
         if not taken:
             return []
         bodies = self._journal.bodies([number for number, _ in taken])
@@ -95,6 +100,20 @@ class State:
             )
         self._journal.add_leases(rows)
         return leased
+
+    def _some(self, taken: list[tuple[int, Class]]) -> list[tuple[int, Class]]:
+        """As many of them as fit into one answer, at least one; the others are ready as before."""
+        if len(taken) <= _FIT_ALWAYS:
+            return taken
+        lengths = self._journal.lengths([number for number, _ in taken])
+        left = CHUNK_BYTES
+        for place, (number, _) in enumerate(taken):
+            left -= lengths[number]
+            if left < 0 and place:
+                for each, kind in taken[place:]:
+                    self.index.add(each, kind)
+                return taken[:place]
+        return taken
 
     def renew(self, receipts: Sequence[Receipt], lease_s: float) -> list[int]:
         """Places in `receipts` of those that were lost."""
@@ -165,11 +184,14 @@ class State:
         """[ready, delayed, leased, dead]"""
         return [*self.index.counts(queue), self.dead.get(queue, 0)]
 
-    def dead_letters(self, queue: str, limit: int) -> list[list[Any]]:
-        """Each: [id, queue, body, size, priority, attempt, reason, at]."""
+    def dead_letters(self, queue: str, limit: int, after: int) -> list[list[Any]]:
+        """Those with a higher id than `after`, as many as fit into an answer.
+
+        Each: [id, queue, body, size, priority, attempt, reason, at].
+        """
         return [
             [row.id, row.queue, row.body, row.size, row.priority, row.attempt, row.reason, row.at]
-            for row in self._journal.dead(queue, limit)
+            for row in self._journal.dead(queue, limit, after, CHUNK_BYTES)
         ]
 
     def replay(self, queue: str, ids: Sequence[int] | None) -> int:

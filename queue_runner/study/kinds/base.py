@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
+from queue_runner.paths import leads_into
 from queue_runner.study.problems import Problems
 
 GROUP = "queue_runner.study_kinds"
@@ -44,10 +45,9 @@ class Place:
 
     def find(self, path: str) -> Path:
         """Raises `ValueError` for a path that leads outside, in words for the user."""
-        found = (self.folder / path).resolve()
-        if self.confined and not found.is_relative_to(self.folder.resolve()):
+        if self.confined and not leads_into(self.folder / path, self.folder):
             raise ValueError(f"{path!r} leads outside the study file's folder")
-        return found
+        return (self.folder / path).resolve()
 
     def template(self, path: str, exclude: Sequence[str] = ()) -> Template:
         """A folder of the study; results and the study file itself stay out of the study's own folder.
@@ -68,6 +68,9 @@ class StudyKind(ABC):
     Section: ClassVar[type[BaseModel]]
     #: Globs of the files that a job writes, its logs aside.
     outputs: ClassVar[tuple[str, ...]] = ("**",)
+
+    #: Whether its jobs know by themselves what they can go on from; else the study says it.
+    resumes: ClassVar[bool] = False
 
     def template(self, section: Any, place: Place) -> Template | None:
         """The folder to send with the jobs. Raises `ValueError`: (text) for one that is not there."""
@@ -91,6 +94,10 @@ class StudyKind(ABC):
 
     def check(self, section: Any, place: Place, problems: Problems) -> list[str]:
         """Looks at the template: adds problems; returns warnings."""
+        return []
+
+    def check_resume(self, section: Any, place: Place, problems: Problems) -> list[str]:
+        """As `check`, for what only matters where jobs go on from checkpoints."""
         return []
 
 

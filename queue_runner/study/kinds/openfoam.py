@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from queue_runner.openfoam import cases, entries
+from queue_runner.paths import leads_into
 from queue_runner.plugins import nearest
 from queue_runner.study.kinds.base import Place, StudyKind, Template, whole
 from queue_runner.study.kinds.command import text, texts
@@ -55,6 +56,7 @@ class OpenFoamSection(Strict):
 
 class OpenFoamStudy(StudyKind):
     Section = OpenFoamSection
+    resumes = True
     outputs = ("[0-9]*/**", "processor*/[0-9]*/**", "postProcessing/**")
 
     def template(self, section: OpenFoamSection, place: Place) -> Template | None:
@@ -109,9 +111,52 @@ class OpenFoamStudy(StudyKind):
             return []
         for name, must_exist in (("set", True), ("add", False)):
             for file, wanted in getattr(section, name).items():
+                _check_values(wanted, ("openfoam", name, file), problems)
                 near = _made_from(case, file)
                 _check_file(case, near, wanted, ("openfoam", name, file), problems, must_exist)
         return _warnings(section, case)
+
+    def check_resume(self, section: OpenFoamSection, place: Place, problems: Problems) -> list[str]:
+        case = place.find(section.case)
+        try:
+            said = cases.control(case)
+            assigned = _assigned(section)
+            writing = cases.writing(case, assigned)
+        except ValueError:
+            # `check` says what is wrong with the file
+            return []
+        if why := _why_not_resumed(section, case, said.application):
+            problems.add(("resume",), why)
+        if writing.purge == 1:
+            problems.add(
+                ("resume",),
+                "with purgeWrite 1 there is no time that is surely whole while the next is written;"
+                " set it to 2 or more in system/controlDict",
+            )
+        if writing.exact:
+            return []
+        return [
+            "resume: an attempt goes on from rounded numbers; writeFormat binary (or writePrecision"
+            " 17) in system/controlDict gives the digits of an uninterrupted run"
+        ]
+
+
+def _assigned(section: OpenFoamSection) -> dict[str, Any]:
+    return {**section.set.get(cases.CONTROL, {}), **section.add.get(cases.CONTROL, {})}
+
+
+def _why_not_resumed(section: OpenFoamSection, case: Path, application: str | None) -> str | None:
+    if section.steps is None:
+        if not (case / "Allrun").is_file():
+            return None
+        return "no job can go on in the middle of Allrun; name the programs in openfoam.steps"
+    count = [step.run[0] for step in section.steps].count(application or "")
+    if count == 1:
+        return None
+    return (
+        f"a job goes on with the application of controlDict, {application}, which has to be one of"
+        f" openfoam.steps, once; it is there {count} times"
+    )
 
 
 def _leftovers(section: OpenFoamSection, case: Path) -> list[str]:
@@ -121,7 +166,7 @@ def _leftovers(section: OpenFoamSection, case: Path) -> list[str]:
     except ValueError:
         # `check` says what is wrong with the file, or the worker, where no check is made
         return []
-    assigned = {**section.set.get(cases.CONTROL, {}), **section.add.get(cases.CONTROL, {})}
+    assigned = _assigned(section)
     runs = section.steps is None or any(said.application in step.run for step in section.steps)
     return [] if not runs or assigned.keys() & set(_STARTS) else cases.leftovers(case, said)
 
@@ -163,6 +208,17 @@ def _decompose(decompose: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
 # -- what the template holds -------------------------------------------------------------------------
 
 
+def _check_values(wanted: Mapping[str, Any], path: tuple[str, ...], problems: Problems) -> None:
+    for entry, value in wanted.items():
+        if isinstance(value, Mapping):
+            _check_values(value, (*path, entry), problems)
+        elif value is None:
+            # YAML ends a name at a comma between { and }
+            cut = entry.count("(") > entry.count(")")
+            why = "; a name with a comma in it needs quotes, such as 'div(phi,U)'" if cut else ""
+            problems.add((*path, entry), f"there is no value{why}")
+
+
 def _check_file(
     case: Path,
     file: str,
@@ -171,10 +227,11 @@ def _check_file(
     problems: Problems,
     must_exist: bool,
 ) -> None:
-    found = (case / file).resolve()
-    if not found.is_relative_to(case) or PurePosixPath(file).is_absolute():
+    if not leads_into(case / file, case) or PurePosixPath(file).is_absolute():
         problems.add(path, f"{file!r} leads outside the case folder")
-    elif found.is_file() or found.with_name(found.name + ".gz").is_file():
+        return
+    found = (case / file).resolve()
+    if found.is_file() or found.with_name(found.name + ".gz").is_file():
         if must_exist:
             _check_entries(case, found, wanted, path, problems)
     elif must_exist:

@@ -38,8 +38,8 @@ each_call = pytest.mark.parametrize("call", _CALLS.values(), ids=_CALLS.keys())
 
 
 def _at(url: str, port: int) -> str:
-    """The same URL with another port; a URL without a port leads to a path that is not there."""
-    moved, count = re.subn(r":\d+(?=[/?]|$)", f":{port}", url, count=1)
+    """The same URL with another port, at each of its hosts; one without leads to a path that is not there."""
+    moved, count = re.subn(r":\d+(?=[,/?]|$)", f":{port}", url)
     return moved if count else re.sub(r"(\?|$)", r".nobody\1", url, count=1)
 
 

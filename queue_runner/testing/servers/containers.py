@@ -144,7 +144,11 @@ def _started(service: Service) -> Any:
     if testcontainers_config.connection_mode_override is None:
         # else a file /.dockerenv on the host is taken for a sign of being in a container
         testcontainers_config.connection_mode_override = ConnectionMode.docker_host
-    container = DockerContainer(service.tag).with_kwargs(labels=leftovers.labels())
+    container = DockerContainer(service.tag).with_kwargs(
+        labels=leftovers.labels(),
+        # we ask by ourselves whether it answers; RabbitMQ's check starts a virtual machine each time
+        healthcheck={"test": ["NONE"]},
+    )
     container.with_envs(**service.env)
     container.ports[f"{service.port}/tcp"] = _binding()
     try:

@@ -25,8 +25,10 @@ def remove(client: DockerClient) -> int:
     from docker.errors import NotFound
 
     removed = 0
-    for container in client.containers.list(all=True, filters={"label": OWNER_LABEL}):
-        if not _gone(container.labels[OWNER_LABEL]):
+    for container in client.containers.list(
+        all=True, filters={"label": OWNER_LABEL}, ignore_removed=True
+    ):
+        if not gone(container.labels[OWNER_LABEL]):
             continue
         try:
             container.remove(force=True, v=True)
@@ -41,7 +43,8 @@ def _owner(process: psutil.Process) -> str:
     return f"{socket.gethostname()} {process.pid} {process.create_time():.2f}"
 
 
-def _gone(owner: str) -> bool:
+def gone(owner: str) -> bool:
+    """Whether the test run that made something with this label has ended, on this host."""
     host, _, rest = owner.partition(" ")
     pid = rest.partition(" ")[0]
     if host != socket.gethostname() or not pid.isdigit():

@@ -1,12 +1,15 @@
-"""Kind `command`: programs, one after another."""
+"""Kind `command`: programs, one after another; short ones are started by a process of their own."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from queue_runner.model import Job
-from queue_runner.workers.kinds.base import Kind, Step
+from queue_runner.workers.kinds.base import Call, Kind, Step, is_short
+
+_SPAWNER = (sys.executable, "-m", "queue_runner.workers.spawner")
 
 
 class CommandKind(Kind):
@@ -21,6 +24,14 @@ class CommandKind(Kind):
             Step(name=name, argv=argv, log=f"log.{name}", env=env)
             for name, argv in zip(names, argvs, strict=True)
         ]
+
+    def call(self, job: Job) -> Call | None:
+        """One program that is done when it has ended, and may be started by one process after another."""
+        if not is_short(job) or len(job.spec["steps"]) != 1:
+            return None
+        (step,) = self.steps(job, Path())
+        args = {"argv": step.argv, "env": step.env}
+        return Call(Step(step.name, _SPAWNER, step.log), step.name, args, alone=False)
 
 
 def step_names(programs: Sequence[str]) -> list[str]:

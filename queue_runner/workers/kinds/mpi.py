@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from queue_runner.workers.site import HOST, current
 
 _BUILD_LOG = "log.build"
 _BUILD = "build"
+#: How gcc and clang say it.
+_NO_HEADERS = re.compile(r"mpi\.h:? .*not found|mpi\.h: No such file")
 #: Beside the work folders of a worker, and gone with them.
 _CACHE = "build-cache"
 
@@ -31,7 +34,8 @@ class MpiKind(Kind):
     def steps(self, job: Job, folder: Path) -> Sequence[Step]:
         found = _found(job, folder)
         spec = job.spec
-        argv = found.argv(int(spec["ranks"]), tuple(spec.get("mpiexec_args") or ()))
+        ranks, extra = int(spec["ranks"]), tuple(spec.get("mpiexec_args") or ())
+        argv = found.argv(ranks, extra, alone=mpi.alone(job, ranks))
         env = {**found.environment(), **(spec.get("env") or {})}
         program = (*argv, spec["program"], *spec.get("args", ()))
         run = Step(name="mpiexec", argv=program, log="log.mpiexec", env=env)
@@ -53,6 +57,8 @@ class MpiKind(Kind):
         if step.log != _BUILD_LOG:
             return None
         last = "\n".join(log_tail.splitlines()[-10:])
+        if _NO_HEADERS.search(last):
+            last += f"\nThis MPI cannot compile: {mpi.HINT}"
         return Diagnosis(Reason.PREPARE, f"build: {' '.join(step.argv)} failed:\n{last}")
 
     def provenance(self, job: Job, folder: Path) -> dict[str, str]:

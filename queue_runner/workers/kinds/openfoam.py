@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from queue_runner.errors import JobError, MissingTool
 from queue_runner.model import Job, Reason, Scalar
 from queue_runner.openfoam import cases
 from queue_runner.workers import mpi
-from queue_runner.workers.kinds.base import Diagnosis, Kind, Step
+from queue_runner.workers.kinds.base import Checkpoint, Diagnosis, Kind, Step
 from queue_runner.workers.kinds.command import step_names
 from queue_runner.workers.openfoam import (
+    checkpoints,
     decomposition,
     fields,
     functions,
@@ -45,17 +46,26 @@ class OpenFoamKind(Kind):
                 shutil.rmtree(folder / name)
 
     def steps(self, job: Job, folder: Path) -> Sequence[Step]:
-        try:
-            env = {**locate.environment(), **(job.spec.get("env") or {})}
-            launch = mpi.find("openmpi").argv(_ranks(job)) if _ranks(job) > 1 else ()
-        except MissingTool as error:
-            raise JobError(Reason.MISSING_PROGRAM, str(error)) from error
-        plan = _plan(job, folder)
-        names = step_names([argv[0] for argv, _ in plan])
-        return [
-            Step(name=name, argv=_argv(argv, parallel, launch, folder), log=f"log.{name}", env=env)
-            for name, (argv, parallel) in zip(names, plan, strict=True)
-        ]
+        return _steps(job, folder)
+
+    def checkpoint(self, job: Job, folder: Path, done: Collection[str]) -> Checkpoint | None:
+        application = _application(folder)
+        if [argv[0] for argv, _ in _plan(job, folder)].count(application) != 1:
+            return None
+        time = checkpoints.last_complete(folder, ended=application in done)
+        if time is None:
+            return None
+        return Checkpoint(f"time {time}", checkpoints.files(folder, time))
+
+    def resume(self, job: Job, folder: Path) -> Sequence[Step]:
+        application = _application(folder)
+        time = checkpoints.last_complete(folder, ended=True)
+        assert time is not None
+        checkpoints.cut_log(folder / f"log.{application}", float(time))
+        assign(folder, [[cases.CONTROL, "startFrom", "latestTime"]], must_exist=False)
+        steps = _steps(job, folder)
+        names = [step.name for step in steps]
+        return steps[names.index(application) :]
 
     def diagnose(self, job: Job, folder: Path, step: Step, log_tail: str) -> Diagnosis | None:
         return logs.diagnose(step.name, log_tail, folder) or _in_its_logs(step, folder)
@@ -89,11 +99,29 @@ class OpenFoamKind(Kind):
         return facts
 
 
+def _steps(job: Job, folder: Path) -> list[Step]:
+    try:
+        env = {**locate.environment(), **(job.spec.get("env") or {})}
+        ranks = _ranks(job)
+        launch: tuple[str, ...] = ()
+        if ranks > 1:
+            launch = mpi.find("openmpi").argv(ranks, alone=mpi.alone(job, ranks))
+    except MissingTool as error:
+        raise JobError(Reason.MISSING_PROGRAM, str(error)) from error
+    plan = _plan(job, folder)
+    names = step_names([argv[0] for argv, _ in plan])
+    return [
+        Step(name=name, argv=_argv(argv, parallel, launch, folder), log=f"log.{name}", env=env)
+        for name, (argv, parallel) in zip(names, plan, strict=True)
+    ]
+
+
 def _in_its_logs(step: Step, folder: Path) -> Diagnosis | None:
     """A script such as Allrun goes on after a program of it has failed; the log of that one tells."""
     if not Path(step.argv[0]).is_relative_to(folder):
         return None
-    for path in sorted(folder.glob("log.*"), key=lambda each: each.stat().st_mtime_ns):
+    found_logs = [path for path in folder.glob("log.*") if path.is_file() and not path.is_symlink()]
+    for path in sorted(found_logs, key=lambda each: each.stat().st_mtime_ns):
         name, tail = path.name.removeprefix("log."), logs.tail(path)
         if found := logs.diagnose(name, tail, folder) or logs.not_a_number(name, tail):
             return found

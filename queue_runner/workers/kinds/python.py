@@ -12,12 +12,17 @@ import msgpack
 
 from queue_runner.errors import JobError
 from queue_runner.model import Job, Reason, Scalar
-from queue_runner.workers.kinds.base import Diagnosis, Kind, Step
-from queue_runner.workers.measure import flat_metrics
-from queue_runner.workers.pycall import RETURNED
+from queue_runner.workers.kinds.base import Call, Diagnosis, Kind, Step, is_short
+from queue_runner.workers.leavings import open_file
+from queue_runner.workers.measure import MAX_FILE_BYTES, flat_metrics
+from queue_runner.workers.pybatch import RETURNED
 from queue_runner.workers.site import HOST, current
 
 _LOG = "log.python"
+_ARGV = (sys.executable, "-m", "queue_runner.workers.pycall")
+
+
+_CALLED = Step("python", _ARGV, _LOG)
 
 
 class PythonKind(Kind):
@@ -31,8 +36,12 @@ class PythonKind(Kind):
             "folder": str(folder),
             "log": _LOG,
         }
-        argv = (sys.executable, "-m", "queue_runner.workers.pycall")
-        return [Step("python", argv, _LOG, request=msgpack.packb(request))]
+        return [Step("python", _ARGV, _LOG, request=msgpack.packb(request))]
+
+    def call(self, job: Job) -> Call | None:
+        if not is_short(job):
+            return None
+        return Call(_CALLED, job.spec["call"], job.spec["args"])
 
     def diagnose(self, job: Job, folder: Path, step: Step, log_tail: str) -> Diagnosis | None:
         """The last line of a traceback says more than an exit code."""
@@ -43,9 +52,13 @@ class PythonKind(Kind):
 
     def metrics(self, job: Job, folder: Path) -> dict[str, Scalar]:
         try:
-            text = (folder / RETURNED).read_text()
+            with open_file(folder / RETURNED) as returned:
+                text = returned.read(MAX_FILE_BYTES).decode("utf-8", "replace")
         except FileNotFoundError:
             return {}
+        return self.returned(job, text)
+
+    def returned(self, job: Job, text: str) -> dict[str, Scalar]:
         value = json.loads(text)
         if isinstance(value, dict):
             return flat_metrics(value, f"what {job.spec['call']} returned")

@@ -12,6 +12,7 @@ from queue_runner.openfoam import entries
 from queue_runner.openfoam.entries import Keys
 from queue_runner.plugins import nearest
 
+_CLASS: Keys = ("FoamFile", "class")
 #: Components of a field's value, by the class of its file.
 _COMPONENTS = {"Scalar": 1, "Vector": 3, "SphericalTensor": 1, "SymmTensor": 6, "Tensor": 9}
 
@@ -33,17 +34,42 @@ def _assign_in(case: Path, file: str, wanted: list[tuple[str, Any]], must_exist:
     entry = ""
     try:
         with foam:
-            parsed = foam.as_dict(include_header=True) if path.exists() else {}
+            parsed = foam.as_dict(include_header=True)
             known = entries.read(case, path, parsed)
             for entry, value in wanted:
                 if must_exist and (why := known.missing(entry)):
                     raise _wrong(f"{file} has {why}")
-                keys = known.find(entry) or tuple(entry.split("/"))
-                foam[keys] = _value(value, known.values.get(keys), _components(known, keys), entry)
+                keys = known.find(entry) or _new(foam, known, entry)
+                _write(foam, known, keys, value, entry)
     except JobError:
         raise
     except Exception as error:
         raise _wrong(f"{file}: cannot set {entry!r}: {type(error).__name__}: {error}") from error
+
+
+def _write(foam: Any, known: entries.Entries, keys: Keys, value: Any, entry: str) -> None:
+    if not isinstance(value, Mapping):
+        foam[keys] = _value(value, known.values.get(keys), _components(known, keys), entry)
+        return
+    # a map takes the place of all that the dictionary had, which then says nothing of shapes
+    foam[keys] = {}
+    head: dict[Keys, Any] = {_CLASS: known.values.get(_CLASS)}
+    bare = entries.Entries(head, frozenset(), frozenset())
+    for name, each in value.items():
+        _write(foam, bare, (*keys, str(name)), each, f"{entry}/{name}")
+
+
+def _new(foam: Any, known: entries.Entries, entry: str) -> Keys:
+    """The keys of an entry that is added; dictionaries around it are made where there are none."""
+    *around, last = entry.split("/")
+    keys: Keys = ()
+    for name in around:
+        keys = known.find("/".join((*keys, name))) or (*keys, name)
+        if keys in known.values:
+            raise _wrong(f"cannot set {entry!r}: {'/'.join(keys)!r} is no dictionary")
+        if keys not in foam:
+            foam[keys] = {}
+    return (*keys, last)
 
 
 def _inside(case: Path, file: str, must_exist: bool) -> Path:
@@ -53,7 +79,10 @@ def _inside(case: Path, file: str, must_exist: bool) -> Path:
     zipped = path.with_name(path.name + ".gz")
     if not path.is_file() and zipped.is_file():
         return zipped
-    if not path.is_file() and must_exist:
+    if not must_exist:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    elif not path.is_file():
         files = [each.relative_to(case).as_posix() for each in case.rglob("*") if each.is_file()]
         raise _wrong(f"there is no file {file!r} in the case{nearest(file, files)}")
     return path
@@ -63,7 +92,7 @@ def _components(known: entries.Entries, keys: Keys) -> int | None:
     """How many numbers the value of a field's entry has, as the head of the file says; else None."""
     if keys != ("internalField",) and (keys[0] != "boundaryField" or keys[-1] != "value"):
         return None
-    kind = str(known.values.get(("FoamFile", "class"), ""))
+    kind = str(known.values.get(_CLASS, ""))
     for prefix in ("vol", "surface", "point"):
         if kind.startswith(prefix) and kind.endswith("Field"):
             return _COMPONENTS.get(kind.removeprefix(prefix).removesuffix("Field"))

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from queue_runner.errors import JobError
 from queue_runner.model import Reason, Scalar
 from queue_runner.plugins import nearest
+from queue_runner.workers.leavings import lines_of, open_file
 from queue_runner.workers.measure import scalar
 
 _TAIL_BYTES = 256 * 1024
@@ -71,16 +72,16 @@ def _time(folder: Path) -> float:
 def _read(path: Path) -> tuple[str, list[str]]:
     """The last comment line above the values, and the lines of the last time."""
     header = ""
-    with path.open(errors="replace") as lines:
+    with lines_of(path) as lines:
         for line in lines:
             if not line.startswith("#"):
                 break
             header = line.lstrip("# \t").strip()
-    with path.open("rb") as content:
+    with open_file(path) as content:
         content.seek(0, 2)
         size = content.tell()
         content.seek(max(0, size - _TAIL_BYTES))
-        tail = content.read().decode(errors="replace").splitlines()
+        tail = content.read(_TAIL_BYTES).decode(errors="replace").splitlines()
     if size > _TAIL_BYTES:
         # the first line begins before what was read
         del tail[:1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from queue_runner.errors import JobError
 from queue_runner.model import Reason, Scalar
 from queue_runner.workers.kinds.base import Diagnosis
+from queue_runner.workers.leavings import lines_of, open_file
 
 _GROUPS = ("residuals", "time", "execution_time")
 _TAIL_BYTES = 16 * 1024
@@ -18,7 +20,9 @@ _TAIL_BYTES = 16 * 1024
 _MAX_LINES = 8
 _RANK = re.compile(r"^\[\d+\]\s*")
 _RESIDUAL = re.compile(r"Solving for (\S+), Initial residual = (\S+), Final residual = ([^\s,]+)")
-_TIME = re.compile(r"^Time = (\S+?)s?\s*$")
+TIME = re.compile(r"^Time = (\S+?)s?\s*$")
+#: The head of each program: a log that was gone on with has several.
+_HEAD = re.compile(r"^Exec\s+:")
 # some solvers write 00:01:02 for 62 s
 _CLOCK = re.compile(r"^ExecutionTime = (\S+)(?: s)?(?:\s+ClockTime = (\S+)(?: s)?)?\s*$")
 _FATAL = re.compile(r"FOAM FATAL (?:IO )?ERROR")
@@ -32,6 +36,8 @@ _FPE = re.compile(r"sigFpe::sigHandler|Floating point exception(?! trapping)")
 def read_log(path: Path, asked: Mapping[str, Any]) -> dict[str, Scalar]:
     """The metrics of a solver's log that are asked for, which it must have where they are not `optional`.
 
+    Seconds are those of all attempts that the log is of, each up to where the next one went on.
+
     Raises `JobError` with reason `metrics`.
     """
     optional = asked.get("optional") or ()
@@ -39,27 +45,49 @@ def read_log(path: Path, asked: Mapping[str, Any]) -> dict[str, Scalar]:
         return {}
     residuals: dict[str, Scalar] = {}
     time: dict[str, Scalar] = {}
-    clock: dict[str, Scalar] = {}
+    clock = _Clock()
     try:
-        with path.open(errors="replace") as lines:
+        with lines_of(path) as lines:
             for line in lines:
                 if found := _RESIDUAL.search(line):
                     residuals[f"residual_{found[1]}"] = float(found[3])
-                elif found := _TIME.match(line):
+                elif found := TIME.match(line):
                     time["last_time"] = float(found[1])
                 elif found := _CLOCK.match(line):
-                    clock["execution_time"] = _seconds(found[1])
+                    clock.show("execution_time", found[1])
                     if found[2]:
-                        clock["clock_time"] = _seconds(found[2])
+                        clock.show("clock_time", found[2])
+                elif _HEAD.match(line):
+                    clock.start_again()
     except (OSError, ValueError) as error:
         raise JobError(Reason.METRICS, f"{path.name}: cannot be read: {error}") from error
     metrics: dict[str, Scalar] = {}
-    for name, values in zip(_GROUPS, (residuals, time, clock), strict=True):
+    for name, values in zip(
+        _GROUPS, (residuals, time, dict[str, Scalar](clock.total())), strict=True
+    ):
         if asked.get(name):
             if not values and name not in optional:
                 raise JobError(Reason.METRICS, f"{path.name} shows no {name.replace('_', ' ')}")
             metrics.update(values)
     return metrics
+
+
+class _Clock:
+    """Each program counts from 0."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, float] = {}
+        self._now: dict[str, float] = {}
+
+    def show(self, name: str, text: str) -> None:
+        self._now[name] = _seconds(text)
+
+    def start_again(self) -> None:
+        self._before, self._now = self.total(), {}
+
+    def total(self) -> dict[str, float]:
+        names = {**self._before, **self._now}
+        return {name: self._before.get(name, 0.0) + self._now.get(name, 0.0) for name in names}
 
 
 def _seconds(text: str) -> float:
@@ -73,15 +101,15 @@ def took_a_step(path: Path) -> bool:
     """Whether a solver went through any time at all."""
     if not path.is_file():
         return False
-    with path.open(errors="replace") as lines:
-        return any(_TIME.match(line) for line in lines)
+    with lines_of(path) as lines:
+        return any(TIME.match(line) for line in lines)
 
 
 def tail(path: Path) -> str:
     """The last part of a log, where a program says why it stopped."""
-    with path.open("rb") as log:
-        log.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        return log.read().decode("utf-8", "replace")
+    with open_file(path) as log:
+        log.seek(max(0, os.fstat(log.fileno()).st_size - _TAIL_BYTES))
+        return log.read(_TAIL_BYTES).decode("utf-8", "replace")
 
 
 def diagnose(step: str, tail: str, folder: Path) -> Diagnosis | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from queue_runner.workers.leavings import lines_of
+
 _HEAD_LINES = 40
 # Debian leaves the version of the banner empty
 _VERSION = re.compile(r"\|\s*Version:\s+([^\s|]+)|^Build\s*:.*\bOPENFOAM=(\S+)")
@@ -16,7 +18,7 @@ def solver(log: Path) -> dict[str, str]:
     facts: dict[str, str] = {}
     if not log.is_file():
         return facts
-    with log.open(errors="replace") as lines:
+    with lines_of(log) as lines:
         for _, line in zip(range(_HEAD_LINES), lines, strict=False):
             if found := _VERSION.search(line):
                 facts.setdefault("openfoam", found[1] or found[2])

@@ -5,12 +5,23 @@ from __future__ import annotations
 import os
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from queue_runner.model import Job, Resources
 from queue_runner.workers.kinds.base import Step
 from queue_runner.workers.site import HOST, Site
+
+#: Why a `Stop` is thrown.
+CANCELLED = "cancelled"
+LOST = "its lease was lost"
+DRAINED = "the worker is stopping"
+HANDED_OVER = "the worker is being started anew"
+
+#: The group of entry points.
+RUNTIMES = "queue_runner.runtimes"
 
 
 class Stop:
@@ -47,11 +58,23 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """A step that goes on without its worker.
+
+    handle: the runtime's own name for it; log_start: where in the step's log its output begins.
+    """
+
+    handle: str
+    log_start: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How a step ended. `exit_code` is negative for a signal, as in `subprocess`.
 
-    ended_by: None when it ended by itself; "wall-time" or "stop" when the runtime ended it;
-    "out-of-memory" when the limit did.
+    cpu_s, max_rss_bytes: 0 where nobody looked. ended_by: None when it ended by itself; "wall-time" or "stop"
+    when the runtime ended it; "out-of-memory" and "disk-limit" when these limits did. left: it has not ended,
+    see `HANDED_OVER`.
     """
 
     exit_code: int
@@ -59,6 +82,36 @@ class Outcome:
     cpu_s: float
     max_rss_bytes: int
     ended_by: str | None = None
+    left: Left | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Calls for one warm process, in order: all of one study, function and limits.
+
+    jobs: job id and arguments of each; template: the study's files, or None; folder: where work folders
+    are made for calls that write to theirs. held: told, where a call takes long, how many have begun; those
+    behind them will not be made.
+    """
+
+    step: Step
+    function: str
+    jobs: Sequence[tuple[str, Mapping[str, Any]]]
+    template: Path | None
+    folder: Path
+    held: Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """How one call ended. returned: JSON, or None; folder: its work folder, None where that is as it was
+    made and nothing was printed.
+    """
+
+    outcome: Outcome
+    started_at: float
+    returned: str | None
+    folder: Path | None
 
 
 class Runtime(ABC):
@@ -77,6 +130,12 @@ class Runtime(ABC):
         place.
         """
         return HOST
+
+    def image_names(self, job: Job) -> Sequence[str]:
+        """What this host itself calls the image that the job would run in: tags, digests. Empty where
+        it runs in none. Raises `JobError` where there is no such image.
+        """
+        return ()
 
     def provenance(self, job: Job) -> dict[str, str]:
         """What this runtime adds to how a job was computed."""
@@ -103,6 +162,43 @@ class Runtime(ABC):
         `stop` is thrown, the step gets SIGTERM, then SIGKILL after a grace period.
         Raises `JobError(Reason.MISSING_PROGRAM, ...)` when the program cannot be started.
         """
+
+    #: Whether steps may go on without their worker: `stop` thrown for `HANDED_OVER` leaves them.
+    hands_over = False
+
+    def take_over(
+        self,
+        left: Left,
+        step: Step,
+        job: Job,
+        folder: Path,
+        *,
+        wall_time_s: float | None,
+        stop: Stop,
+    ) -> Outcome:
+        """As `run`, for a step that a predecessor of this runtime has left."""
+        raise NotImplementedError
+
+    def abandon(self, job_id: str) -> None:
+        """End what a predecessor has left running of a job that nobody here is to take over."""
+        raise NotImplementedError
+
+    def hand_over(self, worker: str, within_s: float) -> None:
+        """Let `close` leave everything to the next runtime for a worker of this name, which may come within
+        this time; then it is ended and removed.
+        """
+        raise NotImplementedError
+
+    #: Whether there is a `call`: for jobs that are much shorter than what surrounds them.
+    calls = False
+
+    def call(self, calls: Calls, job: Job, stop: Stop) -> list[Called]:
+        """Make calls one after another; fewer are answered where the process ended with one of them, and
+        where `stop` was thrown. The last answer may be that of a call that took its process down.
+
+        job: the first of them.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def sweep(self) -> int:

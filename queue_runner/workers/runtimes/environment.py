@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from queue_runner.model import Job, Resources
+if TYPE_CHECKING:
+    # the janitor is one more process beside each worker, and does without what this would load
+    from queue_runner.model import Job, Resources
 
 #: Passed on from the worker's own environment: where programs, MPI and OpenFOAM are.
 _PASSED = ("PATH", "LD_LIBRARY_PATH", "USER", "LOGNAME", "TZ")

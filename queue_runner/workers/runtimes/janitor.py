@@ -1,7 +1,7 @@
-"""A process that outlives its worker, and removes the containers that one has left.
+"""A process that outlives its worker, ends what that has left running and removes what it has left lying.
 
-A worker that is killed can remove nothing itself, and may never be started again. Its end of a pipe tells
-the janitor when it is gone.
+A worker that is killed can do nothing itself, and may never be started again. Its end of a pipe tells
+the janitor when it is gone. Should the janitor be killed as well, the next worker on this host tidies up.
 """
 
 from __future__ import annotations
@@ -11,27 +11,50 @@ import subprocess
 import sys
 from pathlib import Path
 
+from queue_runner.workers.runtimes import owner as owners
+
+_DISMISSED = b"."
+
 
 class Janitor:
-    """The process that outlives the worker. Its end of a pipe tells it when that has ended."""
+    """containers: whether the worker may leave containers."""
 
-    def __init__(self, lock: Path) -> None:
+    def __init__(self, lock: Path, *, containers: bool) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "queue_runner.workers.runtimes.janitor", str(lock)],
+            [sys.executable, "-m", __name__, str(lock), *(["containers"] if containers else [])],
             stdin=subprocess.PIPE,
             # whoever kills the worker's group or session means the worker
             start_new_session=True,
         )
 
     def close(self) -> None:
+        """Let it do its work now."""
+        self._process.communicate()
+
+    def leave(self) -> None:
+        """Let it wait for a successor of the worker, and do its work if there is none in time."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait()
+        # it outlives this process, which waits for nothing more
+        self._process.returncode = 0
+
+    def dismiss(self) -> None:
+        """Let it end, for nothing is left."""
+        self._process.communicate(_DISMISSED)
 
 
-def main(lock: str) -> None:
-    """Wait for the end of standard input, then remove what belongs to `lock`."""
-    sys.stdin.buffer.read()
+def main(lock: str, *containers: str) -> None:
+    """Wait for the end of standard input, then tidy up after the owner of `lock`."""
+    if sys.stdin.buffer.read() == _DISMISSED:
+        return
+    if owners.await_successor(Path(lock)):
+        return
+    if containers:
+        _remove_containers(lock)
+    owners.tidy(Path(lock))
+
+
+def _remove_containers(lock: str) -> None:
     from queue_runner.errors import QueueRunnerError
     from queue_runner.images.engine import open_engine
     from queue_runner.workers.runtimes.docker.leftovers import HOST, OWNER, remove
@@ -44,4 +67,4 @@ def main(lock: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -10,20 +10,26 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from queue_runner.errors import JobError
 from queue_runner.model import Job, Reason, Resources
 from queue_runner.plugins import nearest
+from queue_runner.workers.disk import DiskWatch
 from queue_runner.workers.kinds.base import Step
+from queue_runner.workers.leavings import is_as_made, open_log, remove
 from queue_runner.workers.runtimes import owner as owners
-from queue_runner.workers.runtimes.base import Outcome, Runtime, Stop
+from queue_runner.workers.runtimes.base import Called, Calls, Outcome, Runtime, Stop
 from queue_runner.workers.runtimes.environment import MARK, environment
+from queue_runner.workers.runtimes.janitor import Janitor
 from queue_runner.workers.runtimes.processes import (
     TERM_GRACE_S,
-    kill_marked,
+    adopt_orphans,
+    kill_escaped,
     session_rss_bytes,
     signal_group,
 )
@@ -32,6 +38,9 @@ from queue_runner.workers.site import HOST, Site
 
 #: Seconds between looks at the memory of a step that has a limit.
 _WATCH_S = 0.25
+#: What takes more and more until it is ended gets no time to end by itself.
+AT_ONCE = ("out-of-memory", "disk-limit")
+_NO_LIMIT = DiskWatch(None, ())
 #: Seconds that a program may stay open for writing elsewhere (ETXTBSY).
 _BUSY_S = 5.0
 
@@ -42,7 +51,10 @@ class ProcessRuntime(Runtime):
     def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
         self._owner = owners.Owner(scratch)
+        self._janitor = Janitor(self._owner.lock, containers=False)
         self._warm = WarmServers(self._owner)
+        self._temporaries: list[Path] = []
+        adopt_orphans()
 
     @property
     def folder(self) -> Path:
@@ -74,23 +86,43 @@ class ProcessRuntime(Runtime):
             return self._warm.run(
                 step, job, folder, limits=limits, wall_time_s=wall_time_s, stop=stop
             )
-        temporary = Path(tempfile.mkdtemp(dir=self._owner.temporary))
+        temporary = self._take_temporary()
         mark = uuid.uuid4().hex
         env = environment(job, folder, temporary, limits, self._owner.lock, mark) | dict(step.env)
         try:
-            with (folder / step.log).open("ab") as log:
+            with open_log(folder / step.log) as log:
                 process = start(step, folder, env, log.fileno())
-            return _attend(process, limits, wall_time_s, stop)
+            disk = DiskWatch(limits.disk_bytes, [folder, temporary])
+            return _attend(process, limits, disk, wall_time_s, stop)
         finally:
             # whoever left the process group still has the mark in its environment
-            kill_marked(MARK, mark)
-            shutil.rmtree(temporary, ignore_errors=True)
+            kill_escaped(MARK, mark)
+            self._put_back(temporary)
+
+    def _take_temporary(self) -> Path:
+        with suppress(IndexError):
+            return self._temporaries.pop()
+        return Path(tempfile.mkdtemp(dir=self._owner.temporary))
+
+    def _put_back(self, temporary: Path) -> None:
+        """One that is as it was made serves the next step, too."""
+        if is_as_made(temporary):
+            self._temporaries.append(temporary)
+        else:
+            remove(temporary)
+
+    calls = True
+
+    def call(self, calls: Calls, job: Job, stop: Stop) -> list[Called]:
+        return self._warm.call(calls, job, stop)
 
     def sweep(self) -> int:
         return owners.sweep(self._scratch)
 
     def close(self) -> None:
+        adopt_orphans(False)
         self._warm.close()
+        self._janitor.dismiss()
         self._owner.close()
 
 
@@ -131,7 +163,8 @@ def _popen(
             # from when it was copied here; the kernel tells nobody when that is over
             if error.errno != errno.ETXTBSY or time.monotonic() > end:
                 raise
-            time.sleep(0.005)
+            # not `time.sleep`; see `pybatch.Page.hold`
+            threading.Event().wait(0.005)
 
 
 def _program(step: Step, folder: Path, env: dict[str, str]) -> str:
@@ -191,16 +224,20 @@ def _hint(program: Path, error: OSError) -> str:
 
 
 def _attend(
-    process: subprocess.Popen[bytes], limits: Resources, wall_time_s: float | None, stop: Stop
+    process: subprocess.Popen[bytes],
+    limits: Resources,
+    disk: DiskWatch,
+    wall_time_s: float | None,
+    stop: Stop,
 ) -> Outcome:
     """Wait for the end of a process, or bring it about."""
     started = time.monotonic()
     deadline = math.inf if wall_time_s is None else started + wall_time_s
     watched = os.pidfd_open(process.pid)
     try:
-        ended_by = await_end(watched, process.pid, limits.memory_bytes, deadline, stop)
+        ended_by = await_end(watched, process.pid, limits.memory_bytes, deadline, stop, disk)
         if ended_by is not None:
-            end_group(watched, process.pid, at_once=ended_by == "out-of-memory")
+            end_group(watched, process.pid, at_once=ended_by in AT_ONCE)
     finally:
         os.close(watched)
         # also ends children that the leader left behind in its group
@@ -217,14 +254,19 @@ def _attend(
 
 
 def await_end(
-    watched: int, session: int, memory_bytes: int | None, deadline: float, stop: Stop
+    watched: int,
+    session: int,
+    memory_bytes: int | None,
+    deadline: float,
+    stop: Stop,
+    disk: DiskWatch = _NO_LIMIT,
 ) -> str | None:
     """Wait until `watched` is readable; else why the step has to be ended, as in `Outcome.ended_by`."""
     poller = select.poll()
     poller.register(watched, select.POLLIN)
     poller.register(stop.fileno(), select.POLLIN)
     while True:
-        wait_s = deadline - time.monotonic()
+        wait_s = min(deadline - time.monotonic(), disk.wait_s())
         if memory_bytes is not None:
             wait_s = min(wait_s, _WATCH_S)
         events = dict(poller.poll(None if math.isinf(wait_s) else max(0, math.ceil(wait_s * 1000))))
@@ -234,6 +276,8 @@ def await_end(
             return "stop"
         if memory_bytes is not None and session_rss_bytes(session) > memory_bytes:
             return "out-of-memory"
+        if disk.over():
+            return "disk-limit"
         if time.monotonic() >= deadline:
             return "wall-time"
 

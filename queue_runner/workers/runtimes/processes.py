@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
@@ -13,10 +14,23 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 #: Seconds between SIGTERM and SIGKILL.
 TERM_GRACE_S = 1.0
 _KILL_WAIT_S = 5.0
+# linux/prctl.h
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def pids() -> Iterator[int]:
     return (int(name) for name in os.listdir("/proc") if name.isdecimal())
+
+
+def shares_files(pid: int) -> bool:
+    """Whether a path is the same file to it as here; not where that cannot be seen."""
+    try:
+        # a chroot has another root in the same mount namespace
+        return os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink(
+            "/proc/self/ns/mnt"
+        ) and os.path.samefile(f"/proc/{pid}/root", "/proc/self/root")
+    except OSError:
+        return False
 
 
 def variable(pid: int, name: str) -> str | None:
@@ -62,6 +76,52 @@ def session_rss_bytes(session: int) -> int:
             if int(fields[3]) == session:
                 total += int(fields[21]) * _PAGE_BYTES
     return total
+
+
+def adopt_orphans(yes: bool = True) -> None:
+    """Become the parent of descendants whose own parent ends (PR_SET_CHILD_SUBREAPER of prctl(2))."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, int(yes), 0, 0, 0)
+
+
+def orphans() -> list[int] | None:
+    """Children of this process's main thread, to which the kernel gives orphans; None: it cannot tell.
+
+    What other threads have started is not among them.
+    """
+    pid = os.getpid()
+    try:
+        with open(f"/proc/self/task/{pid}/children", "rb") as children:
+            return [int(child) for child in children.read().split()]
+    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
+        return None
+
+
+def kill_escaped(name: str, value: str) -> None:
+    """As `kill_marked`, for descendants of a child that has ended, by a process that adopts orphans.
+
+    Whatever is left of them has an ancestor that is an orphan now. So where no orphan carries the mark,
+    there is none, and the environments of all processes of this host need not be read.
+    """
+    entry = f"{name}={value}".encode()
+    ours: set[int] = set()
+    seen: set[int] = set()
+    while new := set((found := orphans()) or ()) - seen:
+        # the children of one that is just ending become orphans before it has ended
+        ours |= {pid for pid in new if _may_carry(pid, entry)}
+        seen |= new
+    if found is None or ours:
+        kill_marked(name, value)
+    for pid in ours:
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+
+
+def _may_carry(pid: int, entry: bytes) -> bool:
+    """Also true for one that is running, and whose environment cannot be read (any more)."""
+    with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as environ:
+        if content := environ.read():
+            return entry in content.split(b"\0")
+    return is_running(pid)
 
 
 def signal_group(group: int, number: int) -> None:

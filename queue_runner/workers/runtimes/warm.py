@@ -10,27 +10,43 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
+import select
 import signal
 import struct
 import tempfile
 import threading
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgpack
 
 from queue_runner.model import Job, Resources
+from queue_runner.unpacking import unpack
+from queue_runner.workers.disk import DiskWatch
 from queue_runner.workers.kinds.base import Step
-from queue_runner.workers.runtimes.base import Outcome, Stop
+from queue_runner.workers.leavings import open_log, remove
+from queue_runner.workers.pybatch import FOLDERS, Answer, Page
+from queue_runner.workers.runtimes.base import Called, Calls, Outcome, Stop
 from queue_runner.workers.runtimes.environment import MARK, environment
+from queue_runner.workers.runtimes.idle import Idle
 from queue_runner.workers.runtimes.owner import Owner
 from queue_runner.workers.runtimes.processes import kill_marked, signal_group
 
-#: Idle servers that are kept; with more, the one that was idle for longest is ended.
-_MAX_IDLE = 64
+#: Exit code, CPU seconds, peak memory in bytes, may be used again.
+_Answered = tuple[int, float, int, bool]
+_MOST_ANSWER = 4096
+_END_S = 1.0
+#: Seconds after which calls that have not begun are left to others; together they were to take a tenth of it.
+_LONG_S = 0.25
+
+#: Seconds after which a server that nobody asked is ended.
+IDLE_S = 60.0
+#: Idle servers that are kept: as many as are at work at once, of two studies, and of more on a small
+#: machine. Each takes the memory of its imports, and one of the user's inotify instances.
+_MAX_IDLE = max(16, 2 * (os.cpu_count() or 1))
 
 #: What has to be equal for a server to take a step: program, bundle, environment and cores.
 Key = tuple[object, ...]
@@ -40,7 +56,7 @@ class WarmServers:
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._lock = threading.Lock()
-        self._idle: list[tuple[Key, _Server]] = []
+        self._idle: Idle[_Server] = Idle("warm-servers", _MAX_IDLE, IDLE_S, self._forget)
         self._all: set[_Server] = set()
 
     def run(
@@ -54,33 +70,41 @@ class WarmServers:
         stop: Stop,
     ) -> Outcome:
         key: Key = (step.argv, job.study, job.bundle, tuple(sorted(step.env.items())), limits)
-        server = self._take(key) or self._start(step, job, folder, limits)
-        outcome = server.do(step, limits, wall_time_s, stop)
+        with self._taken(key, step, job, folder, limits) as server:
+            disk = DiskWatch(limits.disk_bytes, [folder, server.temporary])
+            return server.do(step, limits, disk, wall_time_s, stop)
+
+    def call(self, calls: Calls, job: Job, stop: Stop) -> list[Called]:
+        """See `Runtime.call`."""
+        step, limits = calls.step, job.resources
+        # not its study: one that is submitted for a point or two finds the process of the last one, which has
+        # the same code
+        key: Key = (step.argv, calls.template, calls.function, limits)
+        with self._taken(key, step, job, calls.folder, limits) as server:
+            return server.call(calls, job.study, stop)
+
+    @contextmanager
+    def _taken(
+        self, key: Key, step: Step, job: Job, folder: Path, limits: Resources
+    ) -> Iterator[_Server]:
+        server = self._idle.take(key) or self._start(step, job, folder, limits)
+        try:
+            yield server
+        except BaseException:
+            # nobody knows what it is about
+            self._forget(server)
+            raise
         if server.usable:
-            self._put_back(key, server)
+            self._idle.put(key, server)
         else:
             self._forget(server)
-        return outcome
 
     def close(self) -> None:
+        self._idle.close()
         with self._lock:
-            servers, self._idle = list(self._all), []
+            servers = list(self._all)
         for server in servers:
             self._forget(server)
-
-    def _take(self, key: Key) -> _Server | None:
-        with self._lock:
-            for place in range(len(self._idle) - 1, -1, -1):
-                if self._idle[place][0] == key:
-                    return self._idle.pop(place)[1]
-        return None
-
-    def _put_back(self, key: Key, server: _Server) -> None:
-        with self._lock:
-            self._idle.append((key, server))
-            surplus = self._idle.pop(0)[1] if len(self._idle) > _MAX_IDLE else None
-        if surplus is not None:
-            self._forget(surplus)
 
     def _start(self, step: Step, job: Job, folder: Path, limits: Resources) -> _Server:
         server = _Server(self._owner, step, job, folder, limits)
@@ -99,28 +123,29 @@ class _Server:
         from queue_runner.workers.runtimes.process import start
 
         self.usable = True
-        self._temporary = Path(tempfile.mkdtemp(dir=owner.temporary))
+        self._page: Page | None = None
+        self.temporary = Path(tempfile.mkdtemp(dir=owner.temporary))
         self._mark = uuid.uuid4().hex
-        env = environment(job, self._temporary, self._temporary, limits, owner.lock, self._mark)
-        with (folder / step.log).open("ab") as log:
+        env = environment(job, self.temporary, self.temporary, limits, owner.lock, self._mark)
+        with open_log(folder / step.log) as log:
             self._process = start(step, folder, env | dict(step.env), log.fileno(), piped=True)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._requests, self._answers = self._process.stdin, self._process.stdout
 
-    def do(self, step: Step, limits: Resources, wall_time_s: float | None, stop: Stop) -> Outcome:
-        from queue_runner.workers.runtimes.process import await_end
-
+    def do(
+        self,
+        step: Step,
+        limits: Resources,
+        disk: DiskWatch,
+        wall_time_s: float | None,
+        stop: Stop,
+    ) -> Outcome:
         assert step.request is not None
         started = time.monotonic()
         deadline = math.inf if wall_time_s is None else started + wall_time_s
-        with suppress(BrokenPipeError):  # a server that died shows at its answer
-            self._requests.write(struct.pack(">I", len(step.request)) + step.request)
-            self._requests.flush()
-        ended_by = await_end(
-            self._answers.fileno(), self._process.pid, limits.memory_bytes, deadline, stop
-        )
-        answer = self._answer() if ended_by is None else None
+        self._ask(step.request)
+        ended_by, answer = self._answer(limits.memory_bytes, deadline, stop, disk)
         wall_s = time.monotonic() - started
         if answer is None:
             self.usable = False
@@ -128,24 +153,69 @@ class _Server:
         code, cpu_s, max_rss_bytes, self.usable = answer
         return Outcome(code, wall_s, cpu_s, max_rss_bytes)
 
-    def _answer(self) -> tuple[int, float, int, bool] | None:
-        head = self._answers.read(4)
-        if len(head) < 4:
-            return None
-        body = self._answers.read(struct.unpack(">I", head)[0])
-        try:
-            code, cpu_s, max_rss_bytes, usable = msgpack.unpackb(body)
-        except (ValueError, TypeError):
-            return None
-        return int(code), float(cpu_s), int(max_rss_bytes), bool(usable)
+    def call(self, calls: Calls, study: str, stop: Stop) -> list[Called]:
+        where = self.temporary / "page"
+        page = self._page = self._page or Page(where)
+        page.clear()
+        self._ask(_batch(calls, study, where))
+        if self._takes_long(stop):
+            calls.held(page.hold())
+        ended_by, answer = self._answer(None, math.inf, stop)
+        self.usable = answer is not None and answer[3]
+        called = [_called(each, calls.folder) for each in page.answers()]
+        if answer is None:
+            code = self._ended(ended_by)
+            if ended_by is None:
+                called.append(self._taken_down(code, called, calls))
+        return called
+
+    def _takes_long(self, stop: Stop) -> bool:
+        from queue_runner.workers.runtimes.process import await_end
+
+        deadline = time.monotonic() + _LONG_S
+        where, pid = self._answers.fileno(), self._process.pid
+        return await_end(where, pid, None, deadline, stop) == "wall-time"
+
+    def _taken_down(self, code: int, called: list[Called], calls: Calls) -> Called:
+        """The call that its process ended with: what it wrote is in the folder that no answer names."""
+        known = {each.folder for each in called}
+        found = calls.folder.glob(FOLDERS.format(pid=self._process.pid, number="*"))
+        left = next((path for path in found if path not in known), None)
+        return Called(Outcome(code, 0.0, 0.0, 0), time.time(), None, left)
+
+    def _ask(self, request: bytes) -> None:
+        with suppress(BrokenPipeError):  # a server that died shows at its answer
+            self._requests.write(struct.pack(">I", len(request)) + request)
+            self._requests.flush()
+
+    def _answer(
+        self, memory_bytes: int | None, deadline: float, stop: Stop, disk: DiskWatch | None = None
+    ) -> tuple[str | None, _Answered | None]:
+        """Why the process has to be ended, if it has; else its answer, None for one that makes no sense.
+
+        What runs in the process is a user's, and may write anything, or only half of it.
+        """
+        from queue_runner.workers.runtimes.process import await_end
+
+        where, data = self._answers.fileno(), b""
+        disk = disk or DiskWatch(None, ())
+        while len(data) < _MOST_ANSWER:
+            ended_by = await_end(where, self._process.pid, memory_bytes, deadline, stop, disk)
+            if ended_by is not None:
+                return ended_by, None
+            more = os.read(where, _MOST_ANSWER)
+            data += more
+            if not more or (len(data) >= 4 and len(data) >= 4 + struct.unpack_from(">I", data)[0]):
+                break
+        return None, unpacked(data[4:])
 
     def _ended(self, ended_by: str | None) -> int:
-        from queue_runner.workers.runtimes.process import end_group
+        from queue_runner.workers.runtimes.process import AT_ONCE, end_group
 
         watched = os.pidfd_open(self._process.pid)
         try:
-            if ended_by is not None:
-                end_group(watched, self._process.pid, at_once=ended_by == "out-of-memory")
+            if ended_by is not None or not _ends(watched):
+                end_group(watched, self._process.pid, at_once=ended_by in AT_ONCE)
         finally:
             os.close(watched)
         return self._process.wait()
@@ -158,5 +228,44 @@ class _Server:
         signal_group(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._answers.close()
+        if self._page is not None:
+            self._page.close()
         kill_marked(MARK, self._mark)
-        shutil.rmtree(self._temporary, ignore_errors=True)
+        remove(self.temporary)
+
+
+def unpacked(answer: bytes) -> _Answered | None:
+    """What a process says of a call; None where it says nothing that makes sense."""
+    try:
+        code, cpu_s, max_rss_bytes, usable = unpack(answer)
+        return int(code), float(cpu_s), int(max_rss_bytes), bool(usable)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _ends(watched: int) -> bool:
+    """Whether a process that has said its last ends by itself."""
+    poller = select.poll()
+    poller.register(watched, select.POLLIN)
+    return bool(poller.poll(_END_S * 1000))
+
+
+def _batch(calls: Calls, study: str, page: Path) -> bytes:
+    request = {
+        "study": study,
+        "call": calls.function,
+        "log": calls.step.log,
+        "template": None if calls.template is None else str(calls.template),
+        "folder": str(calls.folder),
+        "page": str(page),
+        "jobs": calls.jobs,
+    }
+    packed: bytes = msgpack.packb(request)
+    return packed
+
+
+def _called(answer: Answer, folder: Path) -> Called:
+    code, started_at, wall_s, returned, name = answer
+    outcome = Outcome(code, wall_s, 0.0, 0)
+    # the process is a user's: what it says may not lead elsewhere
+    return Called(outcome, started_at, returned, None if name is None else folder / Path(name).name)

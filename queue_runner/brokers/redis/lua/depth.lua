@@ -2,7 +2,7 @@
 local queue = ARGV[1]
 local ready = 0
 for _, class in ipairs(redis.call('SMEMBERS', P .. ':c:' .. queue)) do
-  ready = ready + redis.call('XLEN', stream_of(queue, class))
+  if split(class) then ready = ready + redis.call('XLEN', stream_of(queue, class)) end
 end
 local after = '(' .. string.format('%.0f', now)
 local leased = redis.call('ZCOUNT', P .. ':x:' .. queue, after, '+inf')

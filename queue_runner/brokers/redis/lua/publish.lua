@@ -1,4 +1,4 @@
--- ARGV: count, then queue, priority, size, delay_ms, attempt, body of each.
+-- ARGV: count, then the messages; see `publish`.
 local count = tonumber(ARGV[1])
 local base = reserve(count)
 publish(2, count, base)

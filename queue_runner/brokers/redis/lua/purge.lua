@@ -4,7 +4,7 @@ local count = 0
 tidy(queue)
 for _, class in ipairs(redis.call('SMEMBERS', P .. ':c:' .. queue)) do
   local stream = stream_of(queue, class)
-  local answer = redis.call('XREADGROUP', 'GROUP', 'g', 'all', 'COUNT', BATCH, 'NOACK', 'STREAMS', stream, '>')
+  local answer = split(class) and next_of(stream, BATCH)
   if answer then
     for _, entry in ipairs(answer[1][2]) do redis.call('XDEL', stream, entry[1]) end
     count = count + #answer[1][2]

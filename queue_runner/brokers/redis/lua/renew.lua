@@ -1,4 +1,4 @@
--- ARGV: lease_ms, then queue, class, id of each claim. Returns the places, from 0, of those lost.
+-- ARGV: lease_ms, then queue, class, ID:TOKEN of each claim. Returns the places, from 0, of those lost.
 local lost = {}
 for at = 2, #ARGV, 3 do
   local claims, member = P .. ':x:' .. ARGV[at], ARGV[at + 1] .. ':' .. ARGV[at + 2]

@@ -18,7 +18,8 @@ if #found > 0 then
     local field = {}
     for place = 1, #entry[2], 2 do field[entry[2][place]] = entry[2][place + 1] end
     id = id + 1
-    add(queue, field.priority, field.size, 'b', id, field.body, 1)
+    local priority, size = split((field.priority or '') .. ':' .. (field.size or '') .. ':b')
+    add(queue, priority or 0, size or 1, 'b', id, field.body or '', 1)
     redis.call('XDEL', letters, entry[1])
   end
   wake(id)

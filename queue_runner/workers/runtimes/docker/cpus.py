@@ -33,6 +33,15 @@ class Cpus:
                 mine = []
             yield tuple(mine) or None
 
+    @contextmanager
+    def retaken(self, numbers: Sequence[int]) -> Iterator[None]:
+        """For a job that has these already: others do not get them, unless they have by now."""
+        with ExitStack() as locks:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for number in numbers:
+                self._locked(number, locks)
+            yield
+
     def _locked(self, number: int, locks: ExitStack) -> bool:
         # opened anew each time: threads of one worker keep each other out, too
         file = os.open(self._folder / str(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from queue_runner.errors import FixThis, JobError
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 #: For jobs that name no image: by kind, and for all other kinds.
 DEFAULTS = {"openfoam": "queue-runner/openfoam:latest", "mpi": "queue-runner/mpi:latest"}
 DEFAULT = "queue-runner/base:latest"
+#: Seconds for which an image is what its name meant.
+_FRESH_S = 1.0
 
 
 def pin(client: DockerClient, image: str) -> str:
@@ -37,11 +40,30 @@ def pin(client: DockerClient, image: str) -> str:
     return f"{image}@{_digests(found, repository(image))[0]}"
 
 
-def resolve(client: DockerClient, job: Job, default: str | None) -> Image:
-    """The image for a job. Raises `JobError` (image) where this engine has none, or another one."""
+class Images:
+    """`of` a job. default: for jobs that name none, instead of that of their kind.
+
+    The engine is asked once a second, not several times for every job.
+    """
+
+    def __init__(self, client: DockerClient, default: str | None) -> None:
+        self._client, self._default = client, default
+        self._known: dict[str, tuple[float, Image]] = {}
+
+    def of(self, job: Job) -> Image:
+        """Raises `JobError` (image) where this engine has none, or another one."""
+        wanted = job.image or self._default or DEFAULTS.get(job.kind, DEFAULT)
+        now = time.monotonic()
+        known = self._known.get(wanted)
+        if known is None or now - known[0] > _FRESH_S:
+            known = now, _found(self._client, wanted)
+            self._known[wanted] = known
+        return known[1]
+
+
+def _found(client: DockerClient, wanted: str) -> Image:
     from docker.errors import DockerException, ImageNotFound
 
-    wanted = job.image or default or DEFAULTS.get(job.kind, DEFAULT)
     tag, _, digest = wanted.partition("@")
     try:
         with engine_errors():
@@ -87,6 +109,12 @@ def _digests(image: Image, name: str) -> list[str]:
     """As the registry of this repository knows it, then its own id."""
     known = (each.partition("@") for each in image.attrs.get("RepoDigests") or [])
     return [*(digest for at, _, digest in known if _short(at) == _short(name)), str(image.id)]
+
+
+def names_of(image: Image) -> list[str]:
+    """Its tags, and its digests with and without the repository that knows them."""
+    known = image.attrs.get("RepoDigests") or []
+    return [*image.tags, *known, *(each.partition("@")[2] for each in known), str(image.id)]
 
 
 def _short(name: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from queue_runner.images.engine import engine_errors
 from queue_runner.workers.runtimes import owner as owners
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 OWNER = "queue-runner.owner"
 HOST = "queue-runner.host"
+JOB = "queue-runner.job"
 
 
 def labels(owner: owners.Owner) -> dict[str, str]:
@@ -26,21 +27,23 @@ def labels(owner: owners.Owner) -> dict[str, str]:
 
 def remove(client: DockerClient, wanted: Mapping[str, str]) -> int:
     """Remove all containers with these labels; returns how many."""
-    from docker.errors import NotFound
-
-    removed = 0
     labels = [f"{name}={value}" for name, value in wanted.items()]
     with engine_errors():
-        for container in client.containers.list(
-            all=True, filters={"label": labels}, ignore_removed=True
-        ):
-            try:
-                container.remove(force=True, v=True)
-            except NotFound:
-                # somebody else was faster
-                continue
-            removed += 1
-    return removed
+        found = client.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
+        return sum(remove_one(container) for container in found)
+
+
+def remove_one(container: Any) -> bool:
+    """Remove a container, running or not; False where somebody else was faster, or is just doing it."""
+    from docker.errors import APIError
+
+    try:
+        container.remove(force=True, v=True)
+    except APIError as error:
+        if error.status_code not in (404, 409):
+            raise
+        return False
+    return True
 
 
 def sweep(client: DockerClient) -> int:

@@ -1,0 +1,78 @@
+"""Send jobs again that a broker has lost: those that were submitted and have no result.
+
+From here a job that waits and one that is lost look alike. They are told apart by the broker having
+nothing left: a result is with it from the moment its job is not, and with the collector afterwards.
+So the three are asked in that order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from queue_runner.brokers.base import Broker, Message
+from queue_runner.client.submit import BATCH, batches, job_message
+from queue_runner.errors import FixThis
+from queue_runner.model import INBOX_QUEUE, MissingJob, StudyRecord, job_queue
+from queue_runner.records import Records
+
+if TYPE_CHECKING:
+    from queue_runner.client.client import Client
+
+_PAGE = 1000
+
+
+def send_missing(client: Client, study: str, *, anyway: bool) -> int:
+    """Publish them; returns how many. Each carries the attempt after the last one that was reported.
+
+    Raises `FixThis` where the broker has jobs or results that they may be, unless `anyway`.
+    """
+    record = client.records.study(study)
+    if not anyway:
+        _insist_on_empty_queues(client, record)
+    sent = 0
+    for batch in batches(_messages(client, record), BATCH):
+        client.broker.publish(batch)
+        sent += len(batch)
+    return sent
+
+
+def _insist_on_empty_queues(client: Client, record: StudyRecord) -> None:
+    running = client.records.status(record.id).running
+    for queue in (job_queue(record.queue), INBOX_QUEUE):
+        held = max(_held(client.broker, queue), running)
+        if held:
+            raise FixThis(
+                f"{held} messages are with the broker in queue {queue}, or run: jobs of {record.name}"
+                " without a result may be among them. Wait until the queue is empty; or send all"
+                " of them --anyway, and what is not lost runs twice and is recorded once."
+            )
+
+
+def _held(broker: Broker, queue: str) -> int:
+    depth = broker.depth(queue)
+    return depth.ready + (depth.delayed or 0) + (depth.leased or 0)
+
+
+def _messages(client: Client, record: StudyRecord) -> Iterator[Message]:
+    from queue_runner.study import Study
+
+    missing = _missing(client.records, record.id)
+    first = next(missing, None)
+    if first is None:
+        return
+    jobs = Study.from_spec(record.spec).jobs(record.bundle, start=first.index)
+    wanted: MissingJob | None = first
+    for job in jobs:
+        if wanted is None:
+            return
+        if job.index == wanted.index:
+            yield job_message(job, seal=client.seal, attempt=wanted.attempts + 1)
+            wanted = next(missing, None)
+
+
+def _missing(records: Records, study: str) -> Iterator[MissingJob]:
+    after = -1
+    while page := records.missing(study, after=after, limit=_PAGE):
+        yield from page
+        after = page[-1].index

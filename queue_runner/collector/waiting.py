@@ -1,0 +1,51 @@
+"""Answers that are kept back until there is something to tell, so that nobody has to ask again and again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+
+from queue_runner.collector.routes import Api, Request, Route, wait_s
+from queue_runner.errors import NotFound
+
+#: Seconds between looks: another collector may have written to the same database.
+_LOOK_S = 0.5
+
+
+async def awaited(api: Api, route: Route, request: Request) -> Any:
+    """What the route answers, as soon as it is not nothing, or `wait` seconds are over.
+
+    A study that is not known may have been submitted a moment ago. Raises `NotFound` in the end.
+    """
+    assert route.later is not None
+    loop, changed, study = asyncio.get_running_loop(), asyncio.Event(), request.path["study"]
+    end = loop.time() + wait_s(request)
+
+    def wake(studies: frozenset[str] | None) -> None:
+        if studies is None or any(_is(study, each) for each in studies):
+            loop.call_soon_threadsafe(changed.set)
+
+    news = api.database.news
+    with news.listening(wake):
+        while True:
+            changed.clear()
+            left_s = 0.0 if news.closed else end - loop.time()
+            try:
+                answer = await run_in_threadpool(route.answer, api, request)
+            except NotFound:
+                if left_s <= 0:
+                    raise
+            else:
+                if left_s <= 0 or not route.later(answer):
+                    return answer
+            try:
+                await asyncio.wait_for(changed.wait(), min(left_s, _LOOK_S))
+            except TimeoutError:
+                continue
+
+
+def _is(study: str, changed: str) -> bool:
+    """Whether the id of a study that changed is what was asked for: an id, or a name."""
+    return changed == study or changed.rpartition("-")[0] == study
