@@ -299,3 +299,44 @@ def test_values_that_are_none_of_ours(broker: Broker) -> None:
 def test_malformed_urls(url: str) -> None:
     with pytest.raises(ValueError):
         connect(url)
+
+
+def test_renewals_over_a_long_time_leave_nothing_behind(server: Server, broker: Broker) -> None:
+    """A claim of days is renewed hundreds of times: neither keys nor what is in them grow by it."""
+    broker.publish([Message("q", b"first")])
+    broker.settle(done=broker.lease(["q"], 1, 5.0))
+    used = _sizes(server)
+    broker.publish([Message("q", b"%d" % number) for number in range(20)])
+    held = broker.lease(["q"], 20, 5.0, lease_s=30.0)
+    assert len(held) == 20
+    sizes = []
+    for count in (10, 500):
+        for _ in range(count):
+            assert broker.renew(held, lease_s=30.0) == []
+        sizes.append(_sizes(server))
+    assert sizes[0] == sizes[1]
+    assert broker.settle(done=held) == []
+    depth = broker.depth("q")
+    assert (depth.ready, depth.delayed, depth.leased, depth.dead) == (0, 0, 0, 0)
+    assert _sizes(server) == used
+
+
+def _sizes(server: Server) -> dict[bytes, int]:
+    """Elements or entries of every key; a stream counts what is pending, too."""
+    counting = {
+        b"zset": "ZCARD",
+        b"hash": "HLEN",
+        b"list": "LLEN",
+        b"set": "SCARD",
+        b"stream": "XLEN",
+    }
+    with Redis(port=server.port, protocol=2) as client:
+        sizes = {}
+        for key in client.scan_iter():
+            kind = client.type(key)
+            sizes[key] = (
+                1 if kind == b"string" else int(client.execute_command(counting[kind], key))
+            )
+            if kind == b"stream":
+                sizes[key] += sum(group["pending"] for group in client.xinfo_groups(key))
+        return sizes

@@ -1,62 +1,65 @@
-"""A throwaway PostgreSQL: Debian's own, as the user it insists on, gone with the session."""
+"""What several files want: databases, and the tables that `run` makes of the examples."""
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
-import shutil
-import subprocess
-import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
 
 from queue_runner.errors import MissingTool
-from queue_runner.testing.servers.recipes import free_port
+from queue_runner.store import open_store
+from queue_runner.workers.attempt import Workplace
+from queue_runner.workers.bundles import Bundles
+from queue_runner.workers.runtimes.process import ProcessRuntime
+from tests.integration.postgres import Postgres, running_postgres
+from tests.integration.system import Tables, embedded_tables
+from tests.requirements import missing
 
 
 @pytest.fixture(scope="session")
-def _postgres() -> Iterator[str]:
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not binaries:
-        text_ = "no PostgreSQL (on Debian or Ubuntu: apt-get install postgresql)"
-        if os.environ.get("QUEUE_RUNNER_TESTS_REQUIRE") == "all":
-            raise MissingTool(text_)
-        pytest.skip(text_)
-    # it refuses to run as root
-    user = "postgres" if os.geteuid() == 0 else None
-    with tempfile.TemporaryDirectory(prefix="queue-runner-") as folder:
-        if user is not None:
-            shutil.chown(folder, user)
-        data, port = f"{folder}/data", free_port()
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
-
-        def call(program: str, *arguments: str) -> None:
-            command = [str(binaries[-1] / program), "-D", data, *arguments]
-            done = subprocess.run(
-                command, user=user, cwd=folder, capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, f"{command}:\n{done.stdout}{done.stderr}"
-
-        call("initdb", "--auth=trust", "--username=postgres", "--no-sync")
-        call("pg_ctl", "-w", "-l", f"{folder}/log", "-o", options, "start")
-        try:
-            yield f"postgresql+psycopg://postgres@127.0.0.1:{port}"
-        finally:
-            call("pg_ctl", "-m", "immediate", "stop")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    """What two of the examples come to with `run`: once for all the processes that run tests."""
+    mine = tmp_path_factory.getbasetemp()
+    shared = mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
+    with (shared / "embedded.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = shared / "embedded.json"
+        if not made.exists():
+            made.write_text(json.dumps(embedded_tables(tmp_path_factory.mktemp("embedded"))))
+        tables: Tables = json.loads(made.read_text())
+    return tables
 
 
 @pytest.fixture
-def postgres_url(_postgres: str) -> str:
+def place(tmp_path: Path) -> Iterator[Workplace]:
+    """Of a worker with the process runtime; nothing is left of it in the end."""
+    runtime = ProcessRuntime(tmp_path / "scratch")
+    store = open_store(str(tmp_path / "store"))
+    yield Workplace(
+        "w", runtime, "process", store, Bundles(store, runtime.folder / "bundles"),
+        runtime.folder, tmp_path / "kept", "none",
+    )  # fmt: skip
+    runtime.close()
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.fixture(scope="session")
+def _postgres() -> Iterator[Postgres]:
+    try:
+        with running_postgres() as server:
+            yield server
+    except MissingTool as error:
+        missing(error)
+
+
+@pytest.fixture
+def postgres_url(_postgres: Postgres) -> str:
     """An empty database of its own."""
-    name = f"test_{uuid.uuid4().hex}"
-    engine = create_engine(f"{_postgres}/postgres", isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return f"{_postgres.replace('+psycopg', '')}/{name}"
+    return _postgres.new_database()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -7,8 +7,8 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +17,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+
+from docker import DockerClient
+
+from queue_runner.testing.servers.recipes import free_port
+from queue_runner.workers.runtimes.docker import leftovers
 
 PROGRAM = str(Path(sys.executable).with_name("queue-runner"))
 T = TypeVar("T")
@@ -31,13 +36,6 @@ def eventually(probe: Callable[[], T | None], within_s: float = 30.0) -> T:
             return last
         time.sleep(0.05)
     raise AssertionError(f"not within {within_s} s; last seen: {last!r}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 class System:
@@ -95,11 +93,15 @@ class System:
         self.daemons[name] = process
         return process
 
-    def start_collector(self) -> None:
+    def start_collector(self, database: str | None = None) -> None:
+        self.launch_collector(database)
+        eventually(lambda: self.call("status").returncode == 0, within_s=120)
+
+    def launch_collector(self, database: str | None = None) -> None:
+        """Start it, and do not wait until it answers."""
         address = self.env["QUEUE_RUNNER_COLLECTOR"].removeprefix("http://")
-        database = str(self.folder / "collector.sqlite")
+        database = database or str(self.folder / "collector.sqlite")
         self.start("collector", "collector", "--listen", address, "--database", database)
-        eventually(lambda: self.call("status").returncode == 0)
 
     def start_worker(self, name: str = "worker", *options: str) -> subprocess.Popen[bytes]:
         scratch = str(self.folder / "scratch")
@@ -145,7 +147,29 @@ def study_folder(system: System, study: str, **files: str) -> Path:
     return root / "study.yaml"
 
 
+def containers_of(engine: DockerClient, system: System, study: str, *labels: str) -> list[Any]:
+    """Containers of a study's jobs. Equal studies of tests beside this one have equal names, but
+    other folders."""
+    wanted = [leftovers.OWNER, f"queue-runner.study={study}", *labels]
+    found = engine.containers.list(all=True, filters={"label": wanted}, ignore_removed=True)
+    ours = f"{system.folder}/"
+    return [each for each in found if each.labels[leftovers.OWNER].startswith(ours)]
+
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def short_channel(folder: Path) -> Path:
+    """examples/pitzdaily with one speed and a few iterations; returns the study file."""
+    root = Path(shutil.copytree(EXAMPLES / "pitzdaily", folder / "channel"))
+    study, control = root / "study.yaml", root / "case/system/controlDict"
+    study.write_text(re.sub(r"speed: \[.*?\]", "speed: [5]", study.read_text()))
+    control.write_text(
+        re.sub(r"(endTime|writeInterval)(\s+)\d+;", r"\1\g<2>10;", control.read_text())
+    )
+    return study
+
+
 #: What depends on the machine's mood, not on the study. RabbitMQ's attempts are an upper bound.
 _VARIES = {"attempt", "wall_s", "worker", "job", "execution_time", "clock_time"}
 Table = list[dict[str, str]]
@@ -165,7 +189,10 @@ def embedded_tables(folder: Path) -> Tables:
 
 def submitted_table(system: System, study: Path) -> Table:
     """The rows of a study's table, without what may differ between two runs of it."""
-    system.ok("submit", str(study), "--wait", timeout_s=200)
+    done = system.call("submit", str(study), "--wait", timeout_s=200)
+    failed = system.json("results", "--state", "failed")
+    why = [system.ok("logs", row["job"]) for row in failed[:3]]
+    assert done.returncode == 0, "\n".join([done.stderr, *why])
     return steady(system.ok("results", "--format", "csv"))
 
 

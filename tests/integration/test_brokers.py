@@ -11,7 +11,6 @@ from tests.integration.system import (
     EXAMPLES,
     System,
     Tables,
-    embedded_tables,
     eventually,
     running_system,
     study_folder,
@@ -19,17 +18,11 @@ from tests.integration.system import (
 )
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Tables:
-    """The tables of the embedded default."""
-    return embedded_tables(tmp_path_factory.mktemp("embedded"))
-
-
 def test_tables_are_equal_digit_for_digit(
-    broker_url: str, tmp_path: Path, reference: Tables
+    broker_url: str, tmp_path: Path, embedded: Tables
 ) -> None:
     with running_system(tmp_path, broker_url) as system:
-        for name, expected in reference.items():
+        for name, expected in embedded.items():
             assert len(expected) >= 6
             assert submitted_table(system, EXAMPLES / name / "study.yaml") == expected
 
@@ -92,7 +85,9 @@ def test_a_worker_that_is_killed_loses_nothing(broker_url: str, tmp_path: Path) 
         first.wait()
         gate.touch()
         system.start_worker("second", "--cores", "2", "--lease", "5")
-        system.ok("watch", "mixed", timeout_s=100)
+        told = system.ok("watch", "mixed", "--json", timeout_s=100).splitlines()
+        counts = [json.loads(line)["succeeded"] for line in told]
+        assert (counts, counts[-1]) == (sorted(counts), 6)
         (status,) = _studies(system)
         assert (status["succeeded"], status["failed"]) == (6, 0)
 

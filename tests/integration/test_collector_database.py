@@ -25,6 +25,7 @@ from queue_runner.model import (
     State,
     StudyRecord,
 )
+from queue_runner.records import Arrivals
 
 STUDY = "s-0123456789"
 
@@ -76,11 +77,11 @@ def test_a_study_fills_up(database: Database) -> None:
 def test_arrivals_come_in_the_order_of_their_commits(database: Database) -> None:
     database.apply([study()])
     database.apply([result(5), result(3)])
-    first, cursor = database.arrivals(STUDY)
+    first = database.arrivals(STUDY)
     database.apply([result(1)])
-    more, cursor = database.arrivals(STUDY, cursor=cursor)
-    assert ([r.index for r in first], [r.index for r in more]) == ([5, 3], [1])
-    assert database.arrivals(STUDY, cursor=cursor) == ([], cursor)
+    more = database.arrivals(STUDY, cursor=first.cursor)
+    assert ([r.index for r in first.results], [r.index for r in more.results]) == ([5, 3], [1])
+    assert database.arrivals(STUDY, cursor=more.cursor) == Arrivals([], more.cursor, done=False)
 
 
 def test_however_often_it_is_delivered_there_is_one_final_result(database: Database) -> None:
@@ -161,6 +162,9 @@ def test_workers_and_what_runs(database: Database) -> None:
     (worker,) = database.workers()
     assert (worker.worker, worker.cores_free, worker.running) == ("w1", 2, running)
     assert database.status(STUDY).running == 1
+    # a heartbeat is older than the results that came since
+    database.apply([result(index) for index in range(10)])
+    assert database.status(STUDY).running == 0
 
 
 def test_two_collectors_on_one_database(database_url: str, database: Database) -> None:
@@ -181,9 +185,9 @@ def test_two_collectors_on_one_database(database_url: str, database: Database) -
             half.result()
     other.close()
     assert database.status(STUDY).succeeded == 2000
-    arrived, cursor = database.arrivals(STUDY, limit=5000)
-    assert len({r.index for r in arrived}) == len(arrived) == 2000
-    assert cursor == 2000
+    arrived = database.arrivals(STUDY, limit=5000)
+    assert len({r.index for r in arrived.results}) == len(arrived.results) == 2000
+    assert arrived.cursor == 2000
 
 
 def test_a_newer_schema_is_refused(database_url: str, database: Database) -> None:

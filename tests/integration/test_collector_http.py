@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
+import queue
 import re
+import socket
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import update
 
 from queue_runner.client.http import HttpRecords
+from queue_runner.collector import schema
 from queue_runner.collector.database import Database
-from queue_runner.collector.http import HttpServer, make_app
+from queue_runner.collector.http import make_app
 from queue_runner.collector.metrics import Metrics
 from queue_runner.collector.routes import ROUTES, Api
+from queue_runner.collector.server import HttpServer
 from queue_runner.collector.service import Counters
 from queue_runner.errors import CollectorRefused, CollectorUnavailable, NotFound
-from queue_runner.model import Result, State, StudyRecord
+from queue_runner.model import InboxItem, Result, State, StudyRecord
+from queue_runner.records import Arrivals
+from tests.integration.system import eventually
 
 STUDY = "s-0123456789"
 TOKEN = "a-token-of-the-test"
@@ -74,10 +85,82 @@ def test_records_over_http_are_those_of_the_database(
     assert records.study("s") == database.study(STUDY)
     assert records.results("s", after=9, limit=3) == [result(10), result(11), result(12)]
     assert records.results("s", states=[State.FAILED]) == []
-    assert records.arrivals(STUDY, cursor=2498) == ([result(2498), result(2499)], 2500)
+    last = Arrivals([result(2498), result(2499)], 2500, done=True)
+    assert records.arrivals(STUDY, cursor=2498) == database.arrivals(STUDY, cursor=2498) == last
+    assert not records.arrivals(STUDY, cursor=2497, limit=2).done
     assert records.result(f"{STUDY}.0000007") == result(7)
     assert records.attempts(f"{STUDY}.0000007") == [result(7)]
     assert records.workers() == []
+
+
+def test_who_waits_hears_of_results_as_they_are_stored(
+    records: HttpRecords, database: Database
+) -> None:
+    record = StudyRecord("t-1", "t", "command", 2, ("x",), {"study": "t"}, None, "q", 2.0)
+    stages: list[list[InboxItem]] = [
+        [record],
+        [dataclasses.replace(result(0), job_id="t-1.0000000", study="t-1")],
+        [dataclasses.replace(result(1), job_id="t-1.0000001", study="t-1")],
+    ]
+    heard: queue.SimpleQueue[Arrivals] = queue.SimpleQueue()
+
+    def follow() -> None:
+        arrived = Arrivals((), 0, done=False)
+        while not arrived.done:
+            arrived = records.arrivals("t", cursor=arrived.cursor, wait_s=20)
+            heard.put(arrived)
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    eventually(lambda: database.news._listening)
+    database.apply(stages[0])
+    database.apply(stages[1])
+    first = heard.get(timeout=20)
+    database.apply(stages[2])
+    second = heard.get(timeout=20)
+    follower.join()
+    # where it came while the answer was made, one more says that it was the last
+    assert second.done or heard.get_nowait() == Arrivals([], 2, done=True)
+    assert [each.index for each in (*first.results, *second.results)] == [0, 1]
+    assert not first.done
+
+
+def test_who_waits_in_vain_is_told_so(records: HttpRecords, database: Database) -> None:
+    record = StudyRecord("t-1", "t", "command", 2, ("x",), {"study": "t"}, None, "q", 2.0)
+    database.apply([record])
+    assert records.arrivals("t", wait_s=1) == Arrivals([], 0, done=False)
+    with pytest.raises(NotFound, match="no study 'u'"):
+        records.arrivals("u", wait_s=1)
+
+
+def test_nobody_waits_for_a_collector_that_stops(records: HttpRecords, database: Database) -> None:
+    database.apply([StudyRecord("t-1", "t", "command", 2, ("x",), {}, None, "q", 2.0)])
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(records.arrivals, "t", wait_s=20)
+        eventually(lambda: database.news._listening)
+        database.news.close()
+        began = time.monotonic()
+        assert waiting.result() == Arrivals([], 0, done=False)
+        assert time.monotonic() - began < 10
+
+
+def test_an_answer_of_another_kind_is_told(records: HttpRecords, database: Database) -> None:
+    with database._writing.begin() as connection:
+        connection.execute(update(schema.result).values(body=b"what is this"))
+    with pytest.raises(CollectorRefused, match="gives another kind of answer"):
+        records.results(STUDY, limit=1)
+
+
+def test_no_part_of_an_answer_waits_for_another(database: Database) -> None:
+    app = make_app(Api(database, lambda request: None), Metrics(database, Counters()), TOKEN)
+    server = HttpServer(app, "127.0.0.1", 0)
+    try:
+        with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))):
+            accepted, _ = server._socket.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    finally:
+        server.stop()
 
 
 def test_what_is_not_there(records: HttpRecords) -> None:
@@ -121,7 +204,7 @@ def test_a_wrong_token_and_no_collector_are_told_apart(url: str) -> None:
         ("/v1/studies/s/results?limit=99999", "limit=99999: expected at most 10000"),
         ("/v1/studies/s/results?after=x", "after='x': expected a whole number"),
         ("/v1/studies/s/results?state=lost", "state='lost': expected succeeded"),
-        ("/v1/studies/s/results?format=xml", "format='xml': expected json, csv or ndjson"),
+        ("/v1/studies/s/results?format=xml", "format='xml': expected json, msgpack, csv or ndjson"),
         ("/v1/studies/s/results?offset=3", "unknown parameter 'offset'; known here: limit"),
         ("/v1/studies?x=1", "unknown parameter 'x'; known here: none"),
     ],
@@ -143,7 +226,7 @@ def test_bad_bodies(http: httpx.Client, body: bytes) -> None:
 
 def test_a_body_has_a_limit(http: httpx.Client) -> None:
     answer = http.post("/v1/studies/s/cancel", content=b" " * 2_000_000)
-    assert answer.status_code == 400
+    assert answer.status_code == 413
     assert "1024 KiB" in answer.json()["error"]["message"]
 
 
@@ -219,6 +302,10 @@ def test_every_route_is_described_and_documented(http: httpx.Client) -> None:
         ("/v1/studies/s/results?limit=1e3", 400),
         ("/v1/studies/s/arrivals?cursor=--1", 400),
         ("/v1/studies/s/arrivals?cursor=999999999999999999", 200),
+        ("/v1/studies/s/arrivals?wait=21", 400),
+        ("/v1/studies/s/arrivals?wait=0.5", 400),
+        ("/v1/studies/s/arrivals?format=csv", 400),
+        ("/v1/studies/s/results?format=pickle", 400),
         ("/v1/studies/s/results?limit=1&limit=2", 400),
         ("/v1/studies/s/results?state=succeeded%00", 400),
     ],
@@ -259,7 +346,7 @@ def test_a_token_of_odd_letters_is_wrong_and_no_failure(url: str) -> None:
 def test_the_openapi_document_is_that_of_the_routes(url: str, http: httpx.Client) -> None:
     paths = http.get("/openapi.json").json()["paths"]
     for path, operations in paths.items():
-        if path.startswith("/v1/store"):
+        if path.startswith(("/v1/store", "/v1/marks")):
             continue  # this collector serves none
         for method in ("get", "post"):
             answer = http.request(method, path.replace("{study}", "s").replace("{job}", "nosuch"))

@@ -16,6 +16,7 @@ from typing import Any
 import msgpack
 import pytest
 from docker import DockerClient
+from docker.models.containers import Container
 
 from queue_runner.errors import EngineRefused, EngineUnavailable, JobError, QueueRunnerError
 from queue_runner.images.engine import open_engine
@@ -28,7 +29,7 @@ from tests.integration.system import (
     EXAMPLES,
     System,
     Tables,
-    embedded_tables,
+    containers_of,
     eventually,
     running_system,
     study_folder,
@@ -39,12 +40,6 @@ pytestmark = [pytest.mark.containers, pytest.mark.timeout(400)]
 NO_LIMITS = Resources()
 BASE = "queue-runner/base:latest"
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Tables:
-    """What the examples give without any container."""
-    return embedded_tables(tmp_path_factory.mktemp("bare"))
 
 
 @pytest.fixture
@@ -195,6 +190,8 @@ def test_containers_carry_the_names_of_what_they_do(
     assert container.labels["queue-runner.job"] == "study.0000007"
     assert container.labels["queue-runner.attempt"] == "3"
     assert container.labels["queue-runner.worker"] == "node7"
+    # the image's health check asks a worker that is not there, in the job's share of the CPU
+    assert "Health" not in container.attrs["State"]
     stop.throw("enough")
     running.join()
     assert ours(engine, runtime) == []
@@ -247,6 +244,24 @@ def test_too_much_memory_is_told_from_other_ends(run: Run) -> None:
     killed, _ = run("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", limits=limits)
     assert killed.ended_by is None
     assert killed.exit_code == -signal.SIGSEGV
+
+
+def test_too_much_memory_is_told_though_the_engine_raises_no_flag(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It raises none where it hears of the end before it hears of the reason."""
+    plain = Container.reload
+
+    def reload(container: Container) -> None:
+        plain(container)
+        container.attrs["State"]["OOMKilled"] = False
+
+    monkeypatch.setattr(Container, "reload", reload)
+    limits = Resources(memory_bytes=64 * 1024**2)
+    outcome, _ = run("x = bytearray(300 * 1024**2); print(sum(x))", limits=limits)
+    assert outcome.ended_by == "out-of-memory"
+    killed, _ = run("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", limits=limits)
+    assert (killed.ended_by, killed.exit_code) == (None, -signal.SIGKILL)
 
 
 ENDING = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit({})); "
@@ -342,22 +357,24 @@ echo y = $1
 """
 
 
-def docker_worker(system: System, name: str = "worker") -> subprocess.Popen[bytes]:
-    return system.start_worker(name, "--cores", "2", "--runtime", "docker", "--lease", "5")
-
-
-def containers_of(engine: DockerClient, study: str) -> list[Any]:
-    wanted = {"label": f"queue-runner.study={study}"}
-    return list(engine.containers.list(all=True, filters=wanted, ignore_removed=True))
+def docker_worker(system: System, name: str = "worker", *options: str) -> subprocess.Popen[bytes]:
+    docker = ("--cores", "2", "--runtime", "docker", "--lease", "5")
+    return system.start_worker(name, *docker, *options)
 
 
 @pytest.mark.openfoam
-def test_tables_are_those_of_bare_processes(broker_url: str, tmp_path: Path, bare: Tables) -> None:
-    system = System(tmp_path, broker_url)
+def test_tables_are_those_of_bare_processes(
+    broker_url: str, tmp_path: Path, embedded: Tables
+) -> None:
+    check_tables(System(tmp_path, broker_url), embedded)
+
+
+def check_tables(system: System, embedded: Tables, *options: str) -> None:
+    """options: of the worker."""
     try:
         system.start_collector()
-        docker_worker(system)
-        for example, expected in bare.items():
+        docker_worker(system, "worker", *options)
+        for example, expected in embedded.items():
             assert submitted_table(system, EXAMPLES / example / "study.yaml") == expected
     finally:
         system.stop()
@@ -366,25 +383,54 @@ def test_tables_are_those_of_bare_processes(broker_url: str, tmp_path: Path, bar
 def test_a_killed_worker_leaves_no_container_and_its_jobs_finish(
     broker_url: str, tmp_path: Path, engine: DockerClient
 ) -> None:
-    system = System(tmp_path, broker_url)
+    check_a_killed_worker(System(tmp_path, broker_url), engine)
+
+
+def check_a_killed_worker(system: System, engine: DockerClient, *options: str) -> None:
+    """options: of the worker, and of the one after it."""
     try:
         system.start_collector()
-        killed = docker_worker(system, "killed")
+        killed = docker_worker(system, "killed", *options)
         study = study_folder(system, SLEEPER, job__sh=PATIENT)
         known = json.loads(system.ok("submit", str(study), "--json"))["study"]
-        eventually(lambda: containers_of(engine, known) or None)
+        eventually(lambda: containers_of(engine, system, known) or None)
         killed.send_signal(signal.SIGKILL)
         killed.wait()
-        eventually(lambda: containers_of(engine, known) == [])
-        docker_worker(system, "next")
+        eventually(lambda: containers_of(engine, system, known) == [])
+        docker_worker(system, "next", *options)
         rows = submitted_table(system, study)
         assert [(row["state"], row["y"]) for row in rows] == [
             ("succeeded", "1"),
             ("succeeded", "2"),
         ]
-        assert containers_of(engine, known) == []
     finally:
         system.stop()
+    # another that removes it at the same time may not be through with it
+    eventually(lambda: containers_of(engine, system, known) == [])
+
+
+def test_a_worker_and_a_janitor_may_remove_the_same_containers(
+    engine: DockerClient, runtime: DockerRuntime
+) -> None:
+    labels = {**leftovers.labels(runtime._owner), "queue-runner.job": "s.0000000"}
+    for _ in range(4):
+        engine.containers.run(BASE, ["sleep", "100"], entrypoint=[], labels=labels, detach=True)
+    together, failed = threading.Barrier(4), []
+
+    def remove() -> None:
+        together.wait()
+        try:
+            leftovers.remove(engine, labels)
+        except QueueRunnerError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=remove) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    eventually(lambda: ours(engine, runtime) == [])
 
 
 @contextmanager
@@ -404,9 +450,18 @@ def private_engine(folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("how", "options"),
+    # the engine's SIGTERM does not reach what runs in a warm container, which may end well meanwhile
+    [(signal.SIGKILL, ()), (signal.SIGTERM, ()), (signal.SIGKILL, ("--warm",))],
+    ids=["killed", "shut down", "killed, warm"],
+)
 def test_an_engine_that_ends_fails_no_job(
-    how: signal.Signals, tmp_path: Path, zeromq_url: str, engine: DockerClient
+    how: signal.Signals,
+    options: tuple[str, ...],
+    tmp_path: Path,
+    zeromq_url: str,
+    engine: DockerClient,
 ) -> None:
     with private_engine(tmp_path / "engine") as script:
         env = {name: value for name, value in os.environ.items() if name != "DOCKER_HOST"}
@@ -426,11 +481,11 @@ def test_an_engine_that_ends_fails_no_job(
         system.env["DOCKER_HOST"] = host
         try:
             system.start_collector()
-            docker_worker(system)
+            docker_worker(system, "worker", *options)
             study = study_folder(system, SLEEPER, job__sh=PATIENT)
             known = json.loads(system.ok("submit", str(study), "--json"))["study"]
             with closing(DockerClient(host)) as other:
-                eventually(lambda: containers_of(other, known) or None)
+                eventually(lambda: containers_of(other, system, known) or None)
             pid = int((tmp_path / "engine/.cache/engine/dockerd.pid").read_text())
             os.kill(pid, how)
             eventually(lambda: "given back" in system.log("worker") or None)
@@ -438,7 +493,13 @@ def test_an_engine_that_ends_fails_no_job(
             rows = submitted_table(system, study)
             assert [row["state"] for row in rows] == ["succeeded"] * 2
             with closing(DockerClient(host)) as other:
-                eventually(lambda: containers_of(other, known) == [])
+
+                def left() -> list[Any]:
+                    found = containers_of(other, system, known)
+                    # those of a warm worker wait for more
+                    return [each for each in found if not options or each.status != "running"]
+
+                eventually(lambda: left() == [])
         finally:
             system.stop()
 

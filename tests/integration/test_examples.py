@@ -63,13 +63,15 @@ def test_mpi_kernels(tmp_path: Path) -> None:
 
 @pytest.mark.containers
 @pytest.mark.openfoam
+@pytest.mark.timeout(600)
+@pytest.mark.xdist_group("parallel programs")
 def test_immutable(tmp_path: Path) -> None:
     system = System(tmp_path)
     # what it runs in is what the machine has
     del system.env["QUEUE_RUNNER_RUNTIME"]
     done = subprocess.run(
         [sys.executable, EXAMPLES / "immutable/repeat.py", "--runs", "2"],
-        cwd=tmp_path, env=system.env, capture_output=True, text=True, timeout=250, check=False,
+        cwd=tmp_path, env=system.env, capture_output=True, text=True, timeout=500, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     made = tmp_path / "verified/immutable"
@@ -87,10 +89,11 @@ def test_immutable(tmp_path: Path) -> None:
 @pytest.mark.containers
 @pytest.mark.hpcc
 @pytest.mark.timeout(600)
+@pytest.mark.xdist_group("parallel programs")
 def test_container_cost(tmp_path: Path) -> None:
     system = System(tmp_path)
     done = subprocess.run(
-        [sys.executable, EXAMPLES / "container-cost/measure.py", "--rounds", "2"],
+        [sys.executable, EXAMPLES / "container-cost/measure.py", "--rounds", "2", "--size", "500"],
         cwd=tmp_path, env=system.env, capture_output=True, text=True, timeout=500, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -6,7 +6,7 @@ import json
 import signal
 from pathlib import Path
 
-from tests.integration.system import System, eventually, running_system
+from tests.integration.system import System, eventually, running_system, study_folder
 
 
 def worker_health(system: System) -> int:
@@ -30,7 +30,7 @@ def test_daemons_tell_how_they_are(tmp_path: Path, zeromq_url: str) -> None:
         system.ok("health", "broker")
     assert worker_health(system) == 3
     assert system.call("health", "collector").returncode == 3
-    assert list((folder / "scratch").glob("health-*")) == []
+    assert list((folder / "scratch").iterdir()) == []
 
 
 def test_a_worker_that_was_killed_does_not_answer(tmp_path: Path, zeromq_url: str) -> None:
@@ -42,3 +42,20 @@ def test_a_worker_that_was_killed_does_not_answer(tmp_path: Path, zeromq_url: st
         assert worker_health(system) == 3
         system.start_worker("next")
         eventually(lambda: worker_health(system) == 0)
+
+
+def test_a_worker_that_is_busy_is_well(tmp_path: Path, zeromq_url: str) -> None:
+    with running_system(tmp_path, zeromq_url, "--grace", "0") as system:
+        study = "study: busy\nkind: command\nparameters: {x: [1]}\ncommand: {run: [sleep, '600']}\n"
+        system.ok("submit", str(study_folder(system, study)))
+        scratch = str(system.folder / "scratch")
+
+        eventually(lambda: worker_health(system) == 0)
+
+        def running() -> list[str]:
+            (report,) = system.json("health", "worker", "--scratch", scratch)
+            return [str(name) for name in report["running"]]
+
+        (name,) = eventually(running)
+        assert name.startswith("busy-")
+        assert name.endswith(".0000000")

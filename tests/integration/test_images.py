@@ -6,6 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,34 +21,39 @@ from queue_runner.images.verify import Difference, verify
 pytestmark = pytest.mark.containers
 PROGRAM = str(Path(sys.executable).with_name("queue-runner"))
 ROOT = Path(__file__).parents[2]
-TAG = "queue-runner/test-image:latest"
+
+
+@pytest.fixture
+def tag() -> Iterator[str]:
+    name = f"queue-runner/test-{uuid.uuid4().hex}"
+    yield f"{name}:latest"
+    with open_engine() as client:
+        for image in client.images.list(name):
+            client.images.remove(image.id, force=True)
 
 
 def say(text: str) -> None:
     print(text)
 
 
-def test_an_image_is_built_again_only_when_its_content_changed() -> None:
+def test_an_image_is_built_again_only_when_its_content_changed(tag: str) -> None:
     dockerfile = b"ARG BASE\nFROM ${BASE}\nCOPY hello /hello\nRUN /hello >/said\n"
     first = Context(
-        TAG, {"BASE": BASE_TAG}, {"Dockerfile": dockerfile, "hello": b"#!/bin/sh\necho one\n"}
+        tag, {"BASE": BASE_TAG}, {"Dockerfile": dockerfile, "hello": b"#!/bin/sh\necho one\n"}
     )
     second = Context(
-        TAG, {"BASE": BASE_TAG}, {"Dockerfile": dockerfile, "hello": b"#!/bin/sh\necho two\n"}
+        tag, {"BASE": BASE_TAG}, {"Dockerfile": dockerfile, "hello": b"#!/bin/sh\necho two\n"}
     )
     with open_engine() as client:
-        try:
-            built = build(client, first, say)
-            assert is_built(client, first)
-            assert not is_built(client, second)
-            assert build(client, first, say) == built
-            assert build(client, second, say) != built
-            container = client.containers.create(TAG)
-            content, _ = container.get_archive("/said")
-            assert b"two\n" in b"".join(content)
-            container.remove()
-        finally:
-            client.images.remove(TAG, force=True)
+        built = build(client, first, say)
+        assert is_built(client, first)
+        assert not is_built(client, second)
+        assert build(client, first, say) == built
+        assert build(client, second, say) != built
+        container = client.containers.create(tag)
+        content, _ = container.get_archive("/said")
+        assert b"two\n" in b"".join(content)
+        container.remove()
 
 
 def image(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -73,6 +80,12 @@ def test_list_tells_what_is_missing_and_what_is_outdated(tmp_path: Path) -> None
     assert states["queue-runner/rabbitmq:latest"] == "built"
 
 
+def test_a_build_tells_what_is_there_afterwards() -> None:
+    (built,) = json.loads(image("build", "redis", "--json").stdout)
+    states = {each["tag"]: each["id"] for each in json.loads(image("list", "--json").stdout)}
+    assert built == {"tag": "queue-runner/redis:latest", "id": states[built["tag"]]}
+
+
 def test_a_build_that_fails_shows_its_last_lines(tmp_path: Path) -> None:
     copy_sources(tmp_path)
     with (tmp_path / "brokers/redis/Dockerfile").open("a") as dockerfile:
@@ -92,32 +105,38 @@ def test_without_an_engine_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -
     assert "Traceback" not in done.stderr
 
 
-def test_verify_names_what_a_second_build_makes_otherwise() -> None:
+def test_verify_names_what_a_second_build_makes_otherwise(tag: str) -> None:
     dockerfile = b"""\
 ARG BASE
 FROM ${BASE} AS stage
+LABEL test=TAG
 RUN head -c 8 /dev/urandom >/random
 FROM ${BASE}
+LABEL test=TAG
 ARG SOURCE_DATE_EPOCH
 COPY --from=stage /random /random
 RUN echo same >/same && touch -d "@${SOURCE_DATE_EPOCH}" /random /same / /etc
 """
-    context = Context(TAG, {"BASE": BASE_TAG}, {"Dockerfile": dockerfile})
+    context = Context(
+        tag, {"BASE": BASE_TAG}, {"Dockerfile": dockerfile.replace(b"TAG", tag.encode())}
+    )
     with open_engine() as client:
-        try:
-            build(client, context, say)
-            before = {image.id for image in client.images.list()}
-            compared = verify(client, context, {}, say)
-            assert compared.differences == (Difference("random", "content"),)
-            assert 0 < compared.same_layers < compared.layers
-            assert {image.id for image in client.images.list()} == before
-        finally:
-            client.images.remove(TAG, force=True)
+
+        def there() -> set[str]:
+            return {image.id for image in client.images.list(filters={"label": f"test={tag}"})}
+
+        build(client, context, say)
+        before = there()
+        compared = verify(client, context, {}, say)
+        assert compared.differences == (Difference("random", "content"),)
+        assert 0 < compared.same_layers < compared.layers
+        assert before
+        assert there() == before
 
 
-def test_verify_of_what_is_not_built() -> None:
-    context = Context(TAG, {"BASE": BASE_TAG}, {"Dockerfile": b"ARG BASE\nFROM ${BASE}\n"})
-    with open_engine() as client, pytest.raises(FixThis, match="image build test-image"):
+def test_verify_of_what_is_not_built(tag: str) -> None:
+    context = Context(tag, {"BASE": BASE_TAG}, {"Dockerfile": b"ARG BASE\nFROM ${BASE}\n"})
+    with open_engine() as client, pytest.raises(FixThis, match="image build test-"):
         verify(client, context, {}, say)
 
 

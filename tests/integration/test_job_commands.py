@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.system import EXAMPLES, System, running_system, study_folder
+from tests.integration.system import System, running_system, short_channel, study_folder
 
 STUDY = """\
 study: sums
@@ -54,7 +54,7 @@ def test_a_job_that_is_not_there(tmp_path: Path, zeromq_url: str) -> None:
 @pytest.mark.openfoam
 def test_a_parallel_case_tells_its_solver_and_mpi(tmp_path: Path) -> None:
     system = System(tmp_path)
-    system.ok("run", str(EXAMPLES / "pitzdaily/study.yaml"), "-q", timeout_s=200)
+    system.ok("run", str(short_channel(tmp_path)), "-q", timeout_s=200)
     known = system.json("show", system.json("results")[0]["job"])["result"]["provenance"]
     assert known["application"] == "simpleFoam"
     assert known["openfoam"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.system import EXAMPLES, System
+from tests.integration.system import EXAMPLES, System, short_channel
 
 OWN = str(Path(sys.prefix) / "bin")
 PARTS = ("mpi", "orte", "opal", "ompi", "prte", "hydra")
@@ -69,12 +69,24 @@ def test_where_there_is_no_mpi_the_wheel_serves(tmp_path: Path) -> None:
     assert {row["state"] for row in system.json("results")} == {"succeeded"}
 
 
+@pytest.mark.mpi
+def test_an_mpi_that_cannot_compile_builds_nothing(tmp_path: Path) -> None:
+    """Debian's openmpi-bin, which comes with OpenFOAM, has mpicc, but no mpi.h."""
+    system = System(tmp_path)
+    system.env["PATH"] = without_mpi(tmp_path / "bin")
+    (tmp_path / "bin/mpiexec").symlink_to("/usr/bin/mpiexec")
+    (tmp_path / "bin/mpicc").write_text('#!/bin/sh\nexec cc "$@"\n')
+    (tmp_path / "bin/mpicc").chmod(0o755)
+    system.ok("run", str(EXAMPLES / "mpi-kernels/study.yaml"), "-q", timeout_s=200)
+    assert known_of(system)["mpi"].startswith("mpich ")
+
+
 @pytest.mark.openfoam
 def test_openfoam_takes_open_mpi_though_another_comes_first(tmp_path: Path) -> None:
     system = System(tmp_path)
     system.env["PATH"] = f"{OWN}{os.pathsep}{system.env['PATH']}"
     assert (Path(OWN) / "mpiexec").exists()
-    system.ok("run", str(EXAMPLES / "pitzdaily/study.yaml"), "-q", timeout_s=200)
+    system.ok("run", str(short_channel(tmp_path)), "-q", timeout_s=200)
     assert known_of(system)["mpi"].startswith("openmpi ")
 
 

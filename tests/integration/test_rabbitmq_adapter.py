@@ -21,6 +21,7 @@ from queue_runner.testing.contract.bench import PATIENCE_S, eventually
 from queue_runner.testing.servers.local import LocalServer
 from queue_runner.testing.servers.recipes import free_port, program, rabbitmq
 
+pytestmark = pytest.mark.xdist_group("rabbitmq nodes")
 OUTER = Path(__file__).parents[2] / "brokers" / "rabbitmq"
 
 
@@ -309,6 +310,25 @@ def test_a_wrong_password_is_refused_at_once(node: Node) -> None:
     with connect(wrong) as broker, pytest.raises(BrokerRefused, match="password") as caught:
         broker.depth("q", timeout_s=60.0)
     assert "s3cret" not in str(caught.value)
+
+
+def test_nodes_that_are_gone_are_passed_over(node: Node) -> None:
+    here = node.url.removeprefix("amqp://guest:guest@").rstrip("/")
+    url = (
+        f"amqp://guest:guest@127.0.0.1:{free_port()},{here},127.0.0.1:{free_port()}/?prefix=passed"
+    )
+    with connect(url) as broker:
+        broker.publish([Message("q", b"before")])
+        node.tell("close_all_connections", "a test cuts them")
+        broker.publish([Message("q", b"after")])
+        found = {d.body for _ in range(2) for d in broker.lease(["q"], 1, PATIENCE_S)}
+    assert found == {b"before", b"after"}
+
+
+def test_of_several_nodes_none_answers(node: Node) -> None:
+    url = f"amqp://guest:guest@127.0.0.1:{free_port()},127.0.0.1:{free_port()}/"
+    with connect(url) as broker, pytest.raises(BrokerUnavailable, match="refused"):
+        broker.server(timeout_s=1.0)
 
 
 def test_a_missing_virtual_host_is_refused_at_once(node: Node) -> None:

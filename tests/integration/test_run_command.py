@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,13 @@ def system(tmp_path: Path) -> System:
     return System(tmp_path)
 
 
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder for temporary files, at a path that leaves room for sockets in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 def counting(system: System) -> tuple[str, Path, Path]:
     ledger, gate = system.folder / "ledger", system.folder / "gate"
     script = COUNTING_SCRIPT.format(ledger=ledger, gate=gate)
@@ -59,9 +68,16 @@ def test_a_run_ends_with_table_plot_and_place(system: System) -> None:
     assert [(int(row["x"]), int(row["y"])) for row in rows] == [(x, x * x) for x in range(1, 13)]
     assert (folder / "plot.png").read_bytes().startswith(b"\x89PNG")
 
+    told = system.json("plot", "--out", "again.png")
+    assert (told["out"], told["x"], told["y"]) == ("again.png", "x", "y")
+    assert (system.folder / "again.png").read_bytes().startswith(b"\x89PNG")
+
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_was_ended_goes_on_where_it_stopped(system: System, how: signal.Signals) -> None:
+def test_a_run_that_was_ended_goes_on_where_it_stopped(
+    system: System, short: Path, how: signal.Signals
+) -> None:
+    system.env["TMPDIR"] = str(short)
     study, ledger, gate = counting(system)
     first = system.popen("run", study, "--cores", "2")
     eventually(lambda: {5, 6} <= set(lines(ledger)))
@@ -78,6 +94,7 @@ def test_a_run_that_was_ended_goes_on_where_it_stopped(system: System, how: sign
     assert {x: ran.count(x) for x in range(1, 13)} == {
         x: 2 if x in (5, 6) else 1 for x in range(1, 13)
     }
+    eventually(lambda: not list(short.iterdir()))
 
 
 def test_a_run_that_is_over_runs_nothing_again(system: System) -> None:

@@ -17,9 +17,10 @@ import httpx
 import pytest
 
 from queue_runner.collector.database import Database
-from queue_runner.collector.http import HttpServer, make_app
+from queue_runner.collector.http import make_app
 from queue_runner.collector.metrics import Metrics
 from queue_runner.collector.routes import Api
+from queue_runner.collector.server import HttpServer
 from queue_runner.collector.service import Counters
 from queue_runner.collector.store_routes import STORE_PATHS, Shelf
 from queue_runner.errors import NotFound, StoreFull, StoreRefused, StoreUnavailable, TooBig
@@ -44,7 +45,7 @@ class Served:
 
     def start(self) -> str:
         uploads = Uploads(self.folder, self.folder.uploads, self._limits)
-        shelf = Shelf(self.folder, uploads, self.database.references)
+        shelf = Shelf(self.folder, uploads, self.database.references, self.database.is_finished)
         app = make_app(
             Api(self.database, lambda request: None),
             Metrics(self.database, Counters()),
@@ -414,15 +415,24 @@ SHA256 = "0" * 64
         (lambda http: http.post("/v1/store/gc", json={"all": True}), 400),
         (lambda http: http.post("/v1/store/gc", json={"older_than_s": -1}), 400),
         (lambda http: http.post("/v1/store/gc", json={"older_than_s": "NaN"}), 400),
+        (lambda http: http.post("/v1/store/gc", json={"older_than_s": "5"}), 400),
+        (lambda http: http.post("/v1/store/gc", json={"older_than_s": True}), 400),
+        (lambda http: http.post("/v1/store/gc", json={"older_than_s": 10**400}), 400),
         (lambda http: http.post("/v1/store/gc", json={"dry_run": "yes"}), 400),
         (lambda http: http.post("/v1/store/gc", content=b"[" * 1000), 400),
         (lambda http: http.put(f"/v1/store/{SHA256}", content=b"x"), 405),
+        (lambda http: http.get("/v1/marks/s.0000000"), 404),
+        (lambda http: http.get("/v1/marks/..%2f..%2fetc%2fpasswd"), 404),
+        (lambda http: http.put("/v1/marks/.hidden", json={"sha256": SHA256}), 404),
+        (lambda http: http.put("/v1/marks/s.0000000", json={"sha256": "../x"}), 400),
+        (lambda http: http.put("/v1/marks/s.0000000", json=[SHA256]), 400),
+        (lambda http: http.put("/v1/marks/s.0000000", content=b"x" * 2000), 413),
         (
             lambda http: http.patch(
                 f"/v1/store/{SHA256}/upload?offset=0&size_bytes=99999999",
                 content=b"x" * (PIECE_BYTES + 1),
             ),
-            400,
+            413,
         ),
         (lambda http: http.patch(f"/v1/store/{SHA256}/upload?offset=0&size_bytes=1", content=b"x"), 422),
     ],
@@ -467,6 +477,19 @@ def test_asking_for_an_upload_renews_what_is_there(both: tuple[Served, Collector
     os.utime(path, (1, 1))
     store.put(io.BytesIO(b"template"))
     assert store.collect_garbage(3600.0, dry_run=False)["removed"] == 0
+
+
+def test_a_mark_over_http(both: tuple[Served, CollectorStore]) -> None:
+    served, store = both
+    assert store.marked("s.0000000") is None
+    sha256, _ = store.put(io.BytesIO(b"x"))
+    store.mark("s.0000000", sha256)
+    assert store.marked("s.0000000") == sha256 == served.folder.marked("s.0000000")
+    store.unmark("s.0000000")
+    store.unmark("s.0000000")
+    assert store.marked("s.0000000") is None
+    with pytest.raises(NotFound):
+        store.mark("../s", sha256)
 
 
 def test_every_route_is_described_and_documented(http: httpx.Client) -> None:

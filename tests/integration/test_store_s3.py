@@ -18,9 +18,10 @@ from queue_runner.errors import NotFound, StoreDamaged, StoreRefused, StoreUnava
 from queue_runner.store import Store, open_store
 from queue_runner.store.garbage import collect_garbage
 from queue_runner.store.remote import RemoteStore
-from tests.integration.system import System, eventually, free_port, study_folder
+from queue_runner.testing.servers.recipes import free_port
+from tests.integration.system import System, eventually, study_folder
 
-pytestmark = pytest.mark.s3
+pytestmark = [pytest.mark.s3, pytest.mark.xdist_group("s3")]
 #: In an environment of its own: scripts/moto.
 MOTO = Path(__file__).parents[2] / ".cache/moto/bin/moto_server"
 
@@ -148,10 +149,17 @@ def test_a_failed_write_leaves_nothing(store: Store) -> None:
 
 def test_garbage_spares_the_young(store: Store) -> None:
     needed, orphan = (store.put(io.BytesIO(text))[0] for text in (b"needed", b"orphan"))
-    found = collect_garbage(store, [needed], older_than_s=0.0, dry_run=True)
+    found = collect_garbage(
+        store, [needed], finished=lambda name: False, older_than_s=0.0, dry_run=True
+    )
     assert (found.objects, found.removed) == (2, 1)
     # what is minutes old may be somebody's who has just found it there
-    assert collect_garbage(store, [needed], older_than_s=0.0, dry_run=False).removed == 0
+    assert (
+        collect_garbage(
+            store, [needed], finished=lambda name: False, older_than_s=0.0, dry_run=False
+        ).removed
+        == 0
+    )
     assert store.has(orphan)
 
 
@@ -193,3 +201,14 @@ def test_a_study_through_s3(bucket: str, tmp_path: Path, zeromq_url: str, for_al
         assert system.json("store", "gc")["removed"] == 0
     finally:
         system.stop()
+
+
+def test_marks(store: Store) -> None:
+    first, second = (store.put(io.BytesIO(text))[0] for text in (b"first", b"second"))
+    assert (store.marked("s.0000000"), list(store.marks())) == (None, [])
+    store.mark("s.0000000", first)
+    store.mark("s.0000000", second)
+    assert list(store.marks()) == [("s.0000000", second)]
+    store.unmark("s.0000000")
+    store.unmark("s.0000000")
+    assert store.marked("s.0000000") is None

@@ -15,7 +15,7 @@ import pytest
 from queue_runner.brokers import Message, connect
 from queue_runner.images.engine import open_engine
 from queue_runner.testing.contract.bench import eventually
-from queue_runner.testing.servers import leftovers, start_server
+from queue_runner.testing.servers import start_server
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ("QUEUE_RUNNER_TESTS_REQUIRE", "QUEUE_RUNNER_TESTING")
@@ -107,21 +107,26 @@ def test_a_container_may_be_frozen_killed_and_started(
 KILLED = """
 import os, signal
 def test_killed(redis_url):
+    from queue_runner.images.engine import open_engine
+    from queue_runner.testing.servers import leftovers
+    with open_engine() as client, open("mine", "w") as file:
+        (label,) = [f"{name}={value}" for name, value in leftovers.labels().items()]
+        (mine,) = client.containers.list(filters={"label": label})
+        file.write(mine.id)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 @pytest.mark.containers
-def test_what_a_killed_run_left_is_removed_by_the_next(user_pytest: Pytest) -> None:
+def test_what_a_killed_run_left_is_removed_by_the_next(user_pytest: Pytest, tmp_path: Path) -> None:
+    done = user_pytest(KILLED, QUEUE_RUNNER_TESTING="containers")
+    assert done.returncode == -signal.SIGKILL
+    left = (tmp_path / "mine").read_text()
+    user_pytest("def test_next(redis_url): ...", QUEUE_RUNNER_TESTING="containers")
     with open_engine() as client:
-
-        def left() -> set[str]:
-            wanted = {"label": leftovers.OWNER_LABEL}
-            return {each.id for each in client.containers.list(all=True, filters=wanted)}
-
-        before = left()
-        done = user_pytest(KILLED, QUEUE_RUNNER_TESTING="containers")
-        assert done.returncode == -signal.SIGKILL
-        assert len(left() - before) == 1
-        user_pytest("def test_next(redis_url): ...", QUEUE_RUNNER_TESTING="containers")
-        eventually(lambda: left() <= before)
+        eventually(
+            lambda: (
+                left
+                not in {each.id for each in client.containers.list(all=True, ignore_removed=True)}
+            )
+        )

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from queue_runner.model import Job, Resources, Result, State
 from queue_runner.store import open_store
 from queue_runner.wire import encode
+from queue_runner.workers import leavings, patterns
 from queue_runner.workers.attempt import Stopped, Workplace, attempt_job
 from queue_runner.workers.bundles import Bundles
-from queue_runner.workers.runtimes.base import Stop
+from queue_runner.workers.runtimes import warm
+from queue_runner.workers.runtimes.base import Outcome, Stop
+from queue_runner.workers.runtimes.environment import OWNER
 from queue_runner.workers.runtimes.process import ProcessRuntime
-from queue_runner.workers.runtimes.processes import is_running, marked
+from queue_runner.workers.runtimes.processes import is_running, orphans
 from tests.integration.system import eventually
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Workplace]:
-    runtime = ProcessRuntime(tmp_path / "scratch")
-    store = open_store(str(tmp_path / "store"))
-    yield Workplace(
-        "w", runtime, "process", store, Bundles(store, runtime.folder / "bundles"),
-        runtime.folder, tmp_path / "kept", "none",
-    )  # fmt: skip
-    runtime.close()
 
 
 def bundle(place: Workplace, folder: Path, **files: str) -> str:
@@ -198,6 +194,51 @@ def test_what_cannot_be_measured(
     assert text in result.failure.message
 
 
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("(a|aa)+$", "takes more than 1 s of processor time"),
+        ("((a{0,1000}){0,1000}){0,1000}b", "takes more than 1 s of processor time"),
+        ("(", "is no regular expression"),
+    ],
+)
+def test_a_pattern_that_takes_for_ever_costs_its_own_job_only(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch, pattern: str, says: str
+) -> None:
+    monkeypatch.setattr(patterns, "_LEAST_S", 1)
+    script = f"echo 'y = 3'; echo {'a' * 100}!"
+    good = {"name": "y", "pattern": "y = (.)", "take": "last"}
+    bad = {"name": "z", "pattern": pattern, "take": "last"}
+    result = run(place, sh(script), measure={"log": [good, bad]})
+    assert reason(result) == "metrics"
+    assert result.failure is not None
+    assert result.failure.message.startswith(f"z: {pattern!r} {says}")
+    assert run(place, sh(script), measure={"log": [good]}).metrics == {"y": 3}
+
+
+def test_more_files_than_anybody_looks_through_fail_their_job_and_are_removed(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leavings, "MOST_ENTRIES", 500)
+    many = "mkdir many; seq 1000 | sed 's,^,many/,' | xargs touch"
+    result = run(place, sh(many), keep=("**",))
+    assert reason(result) == "disk-limit"
+    assert result.failure is not None
+    assert "more than 500 files and folders" in result.failure.message
+    assert result.artifacts == ()
+    assert not list(place.folder.glob("**/many"))
+    assert run(place, sh(f"{many}; rm -r many"), keep=("**",)).failure is None
+
+
+def test_names_that_are_no_text_are_told_and_do_no_harm(place: Workplace) -> None:
+    result = run(place, sh("touch \"$(printf 'a\\377b')\""), keep=("*",))
+    assert reason(result) == "store"
+    assert result.failure is not None
+    assert "is not UTF-8; rename it" in result.failure.message
+    odd = run(place, sh("touch \"$(printf 'new\\nline')\" 'back\\slash' ü"), keep=("*",))
+    assert {artifact.name for artifact in odd.artifacts} >= {"new\nline", "back\\slash", "ü"}
+
+
 def test_artifacts_stay_inside(place: Workplace, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     script = f"""
@@ -267,21 +308,59 @@ def test_a_warm_process_is_reused_and_leaves_no_children(place: Workplace, tmp_p
     assert not is_running(int(str(child)))
 
 
-def test_what_a_killed_worker_left_is_swept(tmp_path: Path) -> None:
+def test_a_warm_process_is_ended_where_something_goes_wrong_around_it(
+    place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+
+    def broken(server: warm._Server, *arguments: object) -> Outcome:
+        begun.append(server._process.pid)
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(warm._Server, "do", broken)
+    failure = call(place, tmp_path, "where").failure
+    assert failure is not None
+    assert "Invalid argument" in failure.message
+    (pid,) = begun
+    assert not is_running(pid)
+
+
+@contextmanager
+def killed_worker(scratch: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A process with the runtime, in the midst of a job, and the job's process; killed by the end."""
     program = """
 import sys
 from pathlib import Path
 from tests.integration.test_worker import left_by_a_worker
 left_by_a_worker(Path(sys.argv[1]))
 """
-    scratch = tmp_path / "scratch"
     worker = subprocess.Popen(
         [sys.executable, "-c", program, str(scratch)], cwd=Path(__file__).parents[2]
     )
-    eventually(lambda: marked("QUEUE_RUNNER_JOB", "s.0000000") or None)
-    (pid,) = [p for p in marked("QUEUE_RUNNER_JOB", "s.0000000") if p != os.getpid()]
-    worker.kill()
-    worker.wait()
+    try:
+        told = scratch.parent / "pid"
+        pid = eventually(lambda: told.exists() and told.read_text().strip())
+        yield worker, int(pid)
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def test_what_a_killed_worker_left_is_ended_at_once(tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    with killed_worker(scratch) as (_, pid):
+        assert is_running(pid)
+    eventually(lambda: not is_running(pid))
+    eventually(lambda: not list(scratch.iterdir()))
+
+
+def test_what_a_killed_worker_left_is_swept_by_the_next_one(tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    with killed_worker(scratch) as (worker, pid):
+        (janitor,) = [
+            p.pid for p in psutil.Process(worker.pid).children() if "janitor" in str(p.cmdline())
+        ]
+        os.kill(janitor, signal.SIGKILL)
     assert is_running(pid)
     runtime = ProcessRuntime(scratch)
     try:
@@ -292,6 +371,33 @@ left_by_a_worker(Path(sys.argv[1]))
         runtime.close()
 
 
+#: Runs until it is ended, with other mounts than here; or, in the same mount namespace, below another root.
+ELSEWHERE = {
+    "container": ["unshare", "--mount", "sh", "-c", "touch $0/begun; exec sleep 100"],
+    "chroot": [
+        sys.executable, "-c",
+        "import os, sys, time; os.chroot(sys.argv[1]); open('/begun', 'w'); time.sleep(100)",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("where", ELSEWHERE)
+def test_what_a_worker_in_a_container_runs_is_left_alone(tmp_path: Path, where: str) -> None:
+    """Its lock is at a path of its own; here there is none, as if the worker were dead."""
+    lock = tmp_path / "elsewhere/.owner-0123456789ab/lock"
+    job = subprocess.Popen([*ELSEWHERE[where], str(tmp_path)], env=os.environ | {OWNER: str(lock)})
+    runtime = ProcessRuntime(tmp_path / "scratch")
+    try:
+        eventually(lambda: (tmp_path / "begun").exists())
+        assert runtime.sweep() == 0
+        assert is_running(job.pid)
+    finally:
+        runtime.close()
+        job.kill()
+        job.wait()
+
+
 def left_by_a_worker(scratch: Path) -> None:
     """What the killed worker of the test above does until then."""
     runtime = ProcessRuntime(scratch)
@@ -300,7 +406,7 @@ def left_by_a_worker(scratch: Path) -> None:
         "w", runtime, "process", store, Bundles(store, runtime.folder / "bundles"),
         runtime.folder, scratch / "kept", "none",
     )  # fmt: skip
-    run(place, {"steps": [["sleep", "100"]]})
+    run(place, sh(f"echo $$ >{scratch.parent}/pid; exec sleep 100"))
 
 
 def test_a_kept_file_whose_name_is_no_text_fails_its_job_only(place: Workplace) -> None:
@@ -315,3 +421,102 @@ def test_why_a_job_failed_counts_more_than_that_its_files_cannot_be_kept(place: 
     result = run(place, sh("touch \"$(printf 'a\\377b')\"; echo why; exit 7"), keep=("*",))
     assert reason(result) == "exit-code"
     assert "why" in result.log_tail
+
+
+def test_a_daemon_of_a_job_that_goes_on_outlives_the_end_of_others(
+    place: Workplace, tmp_path: Path
+) -> None:
+    script = f"""
+        setsid sh -c 'setsid sleep 100 & echo $! > {tmp_path}/pid; exit' &
+        while [ ! -e {tmp_path}/enough ]; do sleep 0.02; done
+    """
+    other = threading.Thread(target=run, args=(place, sh(script)))
+    other.start()
+    pid = int(
+        eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip())
+        or 0
+    )
+    # its parents have ended, and it has left group and session: it is the worker's child now
+    eventually(lambda: pid in (orphans() or []))
+    stop = Stop()
+    job = Job(
+        "s.0000001",
+        "s",
+        1,
+        "command",
+        {},
+        sh("setsid sleep 100 & echo $! > pid; cp pid /dev/stdout"),
+    )
+    result = attempt_job(place, job, 1, stop)
+    stop.close()
+    assert result.state is State.SUCCEEDED
+    assert is_running(pid)
+    (tmp_path / "enough").touch()
+    other.join(30)
+    assert not is_running(pid)
+
+
+HOSTILE = """
+ln -s /etc/passwd log.stolen; ln -s /etc/passwd kept.txt; ln -s / root; mkfifo kept.pipe log.pipe
+mkdir -p closed/inner; echo x > closed/inner/kept.txt; chmod 000 closed/inner closed
+mkfifo metrics.json
+rm log.sh; ln -s /etc/passwd log.sh
+"""
+
+
+@pytest.mark.parametrize("script", [HOSTILE, HOSTILE + "exit 3"], ids=["success", "failure"])
+def test_a_hostile_folder_leads_nowhere_and_holds_nobody_up(place: Workplace, script: str) -> None:
+    spec = {"steps": [["sh", "-c", script], ["sh", "-c", "echo second"]]}
+    result = run(place, spec, keep=("**",))
+    names = {each.name for each in result.artifacts}
+    assert "closed/inner/kept.txt" in names
+    assert not names & {"log.stolen", "kept.txt", "kept.pipe", "log.pipe", "log.sh"}
+    assert not any(name.startswith("root/") for name in names)
+    assert "root:" not in result.log_tail
+    assert list(place.folder.glob("s.*")) == []
+
+
+def test_a_log_that_a_step_made_a_link_is_not_written_to(place: Workplace, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("as it was")
+    first = f"rm log.sh-2 log.sh; ln -s {secret} log.sh-2"
+    result = run(place, {"steps": [["sh", "-c", first], ["sh", "-c", "echo second"]]})
+    assert reason(result) == "prepare"
+    assert "log.sh-2" in (result.failure.message if result.failure else "")
+    assert secret.read_text() == "as it was"
+
+
+def test_a_function_that_answers_for_its_process_harms_its_own_job_only(
+    place: Workplace, tmp_path: Path
+) -> None:
+    code = (
+        "import os, time\n"
+        "def lie():\n"
+        "    for fd in range(3, 40):\n"
+        "        try:\n"
+        "            os.write(fd, b'\\x7f\\xff\\xff\\xff' + b'x' * 100)\n"
+        "        except OSError:\n"
+        "            continue\n"
+        "    time.sleep(60)\n"
+    )
+    sha256 = bundle(place, tmp_path, module__py=code)
+    spec = {"call": "module:lie", "args": {}}
+    resources = Resources(wall_time_s=3.0)
+    result = run(place, spec, kind="python", bundle=sha256, resources=resources)
+    assert result.state is State.FAILED
+    assert run(place, sh("echo next")).state is State.SUCCEEDED
+
+
+def test_a_job_that_writes_more_than_its_disk_is_ended(place: Workplace) -> None:
+    slowly = "for n in $(seq 400); do head -c 1000000 /dev/zero >> big; sleep 0.02; done; echo all"
+    result = run(place, sh(slowly), resources=Resources(disk_bytes=20_000_000))
+    assert reason(result) == "disk-limit"
+    assert "19 MiB" in (result.failure.message if result.failure else "")
+    assert "all" not in result.log_tail
+
+
+def test_what_was_written_faster_than_anybody_looks_is_seen_at_the_end(place: Workplace) -> None:
+    quickly = sh("head -c 30000000 /dev/zero > big; mkdir c; mv big c; chmod 000 c")
+    result = run(place, quickly, resources=Resources(disk_bytes=20_000_000))
+    assert reason(result) == "disk-limit"
+    assert run(place, quickly, resources=Resources(disk_bytes=40_000_000)).failure is None

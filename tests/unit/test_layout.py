@@ -35,8 +35,29 @@ def test_package_data_equals_what_is_deployed(name: str) -> None:
         assert copy.read_bytes() == (OUTER / name / copy.name).read_bytes(), copy
 
 
-def test_the_plugin_imports_no_driver_before_a_fixture_is_used() -> None:
-    code = "import sys, queue_runner.testing.plugin; print(*sys.modules)"
+def imported_with(module: str) -> set[str]:
+    code = f"import sys, {module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_the_plugin_imports_no_driver_before_a_fixture_is_used() -> None:
     heavy = {"docker", "pika", "redis", "zmq", "testcontainers", "sqlalchemy"}
-    assert heavy & set(done.stdout.split()) == set()
+    assert heavy & imported_with("queue_runner.testing.plugin") == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("queue_runner.workers.daemon", {"httpx", "fsspec", "sqlalchemy", "pydantic", "docker"}),
+        (
+            "queue_runner.client.runs",
+            {"httpx", "fsspec", "rich", "sqlalchemy.dialects.postgresql", "docker", "starlette"},
+        ),
+        ("queue_runner.cli.app", {"httpx", "sqlalchemy", "pydantic", "rich"}),
+    ],
+)
+def test_a_start_imports_nothing_that_takes_long_and_may_not_be_needed(
+    module: str, heavy: set[str]
+) -> None:
+    assert heavy & imported_with(module) == set()

@@ -9,6 +9,8 @@ import math
 import os
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import pytest
 from typer.main import get_command
 
 from queue_runner.cli import app as program
-from queue_runner.cli import commands  # noqa: F401 - registers them
+from queue_runner.cli.commands import COMMANDS as LISTED
 
 from .conftest import PROGRAM, STUDY, Call
 
@@ -28,7 +30,25 @@ def _all(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield from _all(inner, f"{name} {each}".strip())
 
 
+for module, _ in LISTED.values():
+    import_module(f"queue_runner.cli.{module}")
 COMMANDS = dict(_all(get_command(program.app)))
+
+
+def test_the_list_has_every_command_and_each_is_in_its_module() -> None:
+    assert set(LISTED) == {name for name in COMMANDS if name and " " not in name}
+    with ThreadPoolExecutor(4) as threads:
+        helps = dict(zip(LISTED, threads.map(_help_of, LISTED), strict=True))
+    for name, said in helps.items():
+        assert said.startswith(f"Usage: queue-runner {name} "), name
+    shown = _help_of()
+    assert all(line in shown for _, line in LISTED.values())
+
+
+def _help_of(*command: str) -> str:
+    environment = {**os.environ, "COLUMNS": "80"}
+    argv = [PROGRAM, *command, "--help"]
+    return subprocess.run(argv, env=environment, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name])
@@ -114,7 +134,7 @@ def test_a_bug_has_its_own_exit_code(
         raise RuntimeError("of a plug-in")
 
     monkeypatch.setattr(program, "app", broken)
-    assert program._run([]) == program.EXIT_BUG
+    assert program._run(["status"]) == program.EXIT_BUG
     assert "RuntimeError: of a plug-in" in capsys.readouterr().err
 
 
@@ -218,3 +238,13 @@ def test_doctor_names_each_url_once_and_what_to_do(call: Call) -> None:
     assert findings["broker"]["detail"].count("redis://127.0.0.1:9") == 1
     assert findings["collector"]["fix"].startswith("Start one with `queue-runner collector`")
     assert findings["docker"]["level"] in ("ok", "note")
+
+
+def test_a_password_on_the_command_line_is_warned_of(call: Call) -> None:
+    broker = ("health", "broker", "--broker")
+    warned = call(*broker, "redis://:hush-hush@127.0.0.1:port/0")
+    assert "warning: everyone on this machine can read the password" in warned.stderr
+    assert "QUEUE_RUNNER_BROKER_FILE" in warned.stderr
+    assert "hush" not in warned.stderr
+    assert warned.returncode == 2
+    assert "warning" not in call(*broker, "redis://127.0.0.1:port/0").stderr

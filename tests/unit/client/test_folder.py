@@ -10,6 +10,7 @@ import pytest
 from queue_runner.client import folder as module
 from queue_runner.client.folder import RunFolder, RunsFolder
 from queue_runner.errors import FixThis
+from queue_runner.signing import UNSIGNED
 
 
 def test_a_full_disk_is_said_before_a_run_waits_for_room(
@@ -30,3 +31,23 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
             FixThis, match=r"cannot be made: Not a directory\. Choose another --folder"
         ):
             part.make()
+
+
+def test_a_run_that_was_begun_without_keys_goes_on_without(tmp_path: Path) -> None:
+    """What waits in its journal is not signed."""
+    before, new = RunFolder(tmp_path / "before"), RunFolder(tmp_path / "new")
+    for run in (before, new):
+        run.make()
+    before.journal.touch()
+    for run in (before, new):
+        run.make_keys()
+    assert before.seal() is UNSIGNED
+    assert new.seal() is not UNSIGNED
+
+
+def test_a_disk_that_knows_no_rights_runs_studies_too(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "x")
+    run.make()
+    run.make_keys()
+    run.keys.chmod(0o777)
+    assert run.seal().seal(b"", "results") != b""

@@ -58,11 +58,64 @@ def case(tmp_path: Path) -> Path:
         ("0/p", "internalField", 7, "internalField uniform 7.0;"),
         ("0/p", "boundaryField/lid/value", 5.5, "value uniform 5.5;"),
         ("0/p", "boundaryField/lid/type", "zeroGradient", "type zeroGradient;"),
+        (
+            "0/U",
+            "boundaryField/lid",
+            {"type": "fixedValue", "value": "uniform (2 0 0)"},
+            "lid { type fixedValue; value uniform (2.0 0.0 0.0); } }",
+        ),
+        (
+            "0/U",
+            "boundaryField/lid",
+            {"type": "slip", "more": {"log": True, "at": [1, 2]}},
+            "lid { type slip; more { log yes; at (1 2); } } }",
+        ),
+        (
+            "0/U",
+            "boundaryField/lid",
+            {"value": [3, 0, 0]},
+            "lid { value uniform (3.0 0.0 0.0); } }",
+        ),
+        (PROPERTIES, "solvers", {"p": {"solver": "PCG"}}, "solvers { p { solver PCG; } }"),
     ],
 )
 def test_what_is_written(case: Path, file: str, entry: str, value: Any, written: str) -> None:
     assign(case, [[file, entry, value]], must_exist=True)
     assert written in " ".join((case / file).read_text().split())
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "written"),
+    [
+        ("more", 0.5, "more 0.5;"),
+        ("functions/probes/type", "probes", "functions { probes { type probes; } }"),
+        (
+            "functions/range",
+            {
+                "type": "fieldMinMax",
+                "libs": ["fieldFunctionObjects"],
+                "fields": ["p", "U"],
+                "log": True,
+            },
+            "range { type fieldMinMax; libs (fieldFunctionObjects); fields (p U); log yes; }",
+        ),
+        ("solvers/p/tolerance", 1e-9, "p { tolerance 1e-09; }"),
+        ("solvers/(k|omega).*/solver", "PCG", '"(k|omega).*" { tolerance 1e-06; solver PCG; }'),
+    ],
+)
+def test_what_is_added(case: Path, entry: str, value: Any, written: str) -> None:
+    assign(case, [[PROPERTIES, entry, value]], must_exist=False)
+    assert written in " ".join((case / PROPERTIES).read_text().split())
+
+
+def test_into_what_is_no_dictionary_nothing_is_added(case: Path) -> None:
+    with pytest.raises(JobError, match="cannot set 'nu/more': 'nu' is no dictionary"):
+        assign(case, [[PROPERTIES, "nu/more", 1]], must_exist=False)
+
+
+def test_a_file_that_is_added(case: Path) -> None:
+    assign(case, [["system/extraDict", "a/b/c", 1]], must_exist=False)
+    assert "a { b { c 1; } }" in " ".join((case / "system/extraDict").read_text().split())
 
 
 @pytest.mark.parametrize(
@@ -72,6 +125,7 @@ def test_what_is_written(case: Path, file: str, entry: str, value: Any, written:
         ("0/U", "internalField", [1, 2], "expected a list of 3 numbers"),
         ("0/p", "boundaryField/lid/value", [1, 0, 0], "expected a number, .* found"),
         ("0/p", "internalField", [1, 0, 0], "expected a number"),
+        ("0/p", "boundaryField/lid", {"value": [1, 0, 0]}, "lid/value: expected a number"),
         (PROPERTIES, "nu", [1, 2], "expected a number"),
         (PROPERTIES, "gravity", 9.81, "expected a list of 3 numbers"),
         (PROPERTIES, "nuu", 1, "did you mean 'nu'"),

@@ -81,6 +81,8 @@ def test_the_engines_own_trouble_gives_the_job_back(said: str) -> None:
 class Unattachable:
     """What podman 4.3 answers for a container that has not started."""
 
+    id = "8f21a541"
+
     def attach_socket(self, params: dict[str, int]) -> None:
         raise answer(409, "container state improper")
 
@@ -199,6 +201,7 @@ def test_a_janitor_without_an_engine_says_so_in_one_line(tmp_path: Path) -> None
         "-m",
         "queue_runner.workers.runtimes.janitor",
         str(tmp_path / "lock"),
+        "containers",
     ]
     env = os.environ | {"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
     done = subprocess.run(command, env=env, input="", capture_output=True, text=True, check=False)

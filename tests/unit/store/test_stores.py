@@ -190,3 +190,24 @@ def _no_memory_left_behind() -> Iterator[None]:
 
     MemoryFileSystem.store.clear()
     MemoryFileSystem.pseudo_dirs[:] = [""]
+
+
+def test_a_mark_means_what_it_was_given_last(store: Store) -> None:
+    first, second = (store.put(io.BytesIO(text))[0] for text in (b"first", b"second"))
+    assert (store.marked("s-1a.0000003"), list(store.marks())) == (None, [])
+    for sha256 in (first, second, second):
+        store.mark("s-1a.0000003", sha256)
+        assert store.marked("s-1a.0000003") == sha256
+    store.mark("other", first)
+    assert sorted(store.marks()) == [("other", first), ("s-1a.0000003", second)]
+    assert {entry.sha256 for entry in store.entries()} == {first, second}
+    store.unmark("s-1a.0000003")
+    store.unmark("s-1a.0000003")
+    assert list(store.marks()) == [("other", first)]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", ".hidden", "a" * 201, "x\0"])
+def test_a_mark_stays_where_marks_are(store: Store, name: str) -> None:
+    for call in (store.marked, store.unmark, lambda name: store.mark(name, EMPTY)):
+        with pytest.raises(NotFound):
+            call(name)

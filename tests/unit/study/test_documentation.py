@@ -42,6 +42,8 @@ def completed(block: str) -> str:
             'kind: openfoam\nopenfoam: {case: case, set: {0/U: {internalField: "{nu}{speed}"}}}\n'
         )
         return head + PARAMETERS + case + block
+    if block.startswith("resume: true"):
+        return completed('openfoam: {case: case, env: {A: "{nu}{speed}{x}{n}{ranks}"}}\n') + block
     return head + PARAMETERS + COMMAND.replace("{u}{v}", "") + block
 
 

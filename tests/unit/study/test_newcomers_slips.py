@@ -9,7 +9,7 @@ import pytest
 
 from queue_runner.errors import StudyError
 from queue_runner.study import load_study
-from queue_runner.study.units import parse_bytes, parse_seconds
+from queue_runner.units import parse_bytes, parse_seconds
 
 HEAD = 'study: x\nkind: command\ncommand: {run: [echo, "{a}"]}\n'
 
@@ -36,12 +36,46 @@ def write(folder: Path, text: str) -> Path:
         (HEAD + "parameters: {a: 1}\nderived: {p: q + 1, q: a}", "'q + 1': q comes further down"),
         (HEAD + "parameters: {a: 1}\nderived: {p: p + 1}", "'p' is computed from itself"),
         (HEAD + "parameters: {a: 1}\nderived: {p: q, q: p}", "derived.p: 'q': q comes further down"),
+        (HEAD + "parameters: {a: 1, lambda: 2}", "'lambda' has a meaning in expressions; choose another"),
+        (HEAD + "parameters: {a: 1, β: 2}", "parameters.β: a parameter's name has letters a-z, A-Z, digits"),
+        (HEAD + "parameters: {a: 1}\nconstraints: [a > 0]", "constraints: unknown field; it is called 'wh"),
+        (HEAD + "parameters: {a: {csv: p.csv}}", "parameters.a.csv: unknown form of a parameter; a table of"
+         " points is 'points: p.csv', beside 'parameters'"),
+        (HEAD + "parameters: {a: {zip: [1, 2]}}", "what varies together is 'zip: [[a, b]]', beside"),
+        (HEAD + "parameters: {a: {lin: {from: 1, to: 2, count: 2}}}", "did you mean 'linear'?"),
     ],
 )  # fmt: skip
 def test_slips(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(StudyError) as caught:
         load_study(write(tmp_path, text))
     assert said in str(caught.value)
+
+
+CASE = """\
+study: x
+kind: openfoam
+parameters: {s: [linear, upwind]}
+openfoam:
+  case: case
+  %s: {system/fvSchemes: {divSchemes: {%s}}}
+"""
+
+
+@pytest.mark.parametrize("how", ["set", "add"])
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ('div(phi,U): "Gauss {s}"', "divSchemes.div(phi: there is no value; a name with a comma in it"),
+        ('default: , div(a): "{s}"', "divSchemes.default: there is no value"),
+    ],
+)  # fmt: skip
+def test_names_that_yaml_ends_at_a_comma(tmp_path: Path, how: str, entry: str, said: str) -> None:
+    (tmp_path / "case/system").mkdir(parents=True)
+    (tmp_path / "case/system/controlDict").write_text("application icoFoam;\n")
+    (tmp_path / "case/system/fvSchemes").write_text("divSchemes { default none; div(a) none; }\n")
+    with pytest.raises(StudyError) as caught:
+        load_study(write(tmp_path, CASE % (how, entry)))
+    assert f"s.yaml:6: openfoam.{how}.system/fvSchemes.{said}" in str(caught.value)
 
 
 def test_counting_lines_needs_no_group(tmp_path: Path) -> None:

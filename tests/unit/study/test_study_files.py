@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def load(folder: Path, text: str) -> str:
         (("x: [1, 2]", "pi: [1]"),
          "study.yaml:4: parameters.pi: 'pi' has a meaning in expressions; choose another name"),
         (("x: [1, 2]", "x y: [1]"),
-         "study.yaml:4: parameters.x y: a parameter's name has letters, digits and _ only"),
+         "study.yaml:4: parameters.x y: a parameter's name has letters a-z, A-Z, digits and _ only"),
         (("x: [1, 2]", "x: [1]\n  x: [2]"), "study.yaml:5: 'x' is given twice"),
         (('"{x}"]', '"{xx}"]'), "study.yaml:6: command.run[1]: 'xx': no parameter 'xx'; did you mean 'x'?"),
         (('"{x}"]', '"{x"]'),
@@ -204,8 +205,13 @@ def test_the_schema_names_every_kind() -> None:
     assert "Retries" in schema["$defs"]
 
 
+def _forget() -> None:
+    plugins._points.cache_clear()
+    plugins.load.cache_clear()
+
+
 @pytest.fixture
-def third_party(monkeypatch: pytest.MonkeyPatch) -> None:
+def third_party(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two kinds of another package: one that works (the command kind's), one that cannot be imported."""
     group = "queue_runner.study_kinds"
     points = [
@@ -214,7 +220,9 @@ def third_party(monkeypatch: pytest.MonkeyPatch) -> None:
         EntryPoint("command", "queue_runner.study.kinds.command:CommandStudy", group),
     ]
     monkeypatch.setattr(plugins, "entry_points", lambda group: points)
-    plugins.load.cache_clear()
+    _forget()
+    yield
+    _forget()
 
 
 @pytest.mark.usefixtures("third_party")

@@ -1,0 +1,213 @@
+"""Many short programs, started by one process: as separate as if the worker had started each."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from queue_runner.model import Job, Resources, Result, State
+from queue_runner.workers import spawner
+from queue_runner.workers.attempt import Workplace, attempt_job
+from queue_runner.workers.calls import CallLane, Turn
+from queue_runner.workers.measure import DEFAULT_FILE
+from queue_runner.workers.runtimes.base import Stop
+from queue_runner.workers.runtimes.processes import is_running
+from tests.integration.system import eventually
+
+Make = Callable[..., list[Job]]
+
+
+@pytest.fixture
+def jobs(place: Workplace, tmp_path: Path) -> Make:
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "data.txt").write_text("as it was")
+    (files / "own.sh").write_text("#!/bin/sh\necho own $0 $1 | sed s,$PWD,.,\n")
+    (files / "own.sh").chmod(0o755)
+    sha256 = place.store.put_folder(files)
+
+    def make(script: str | Sequence[str], count: int = 4, **fields: object) -> list[Job]:
+        """{x}: the number of the job."""
+        argv = ["sh", "-c", script] if isinstance(script, str) else script
+        made = [
+            Job(f"s.{n:07}", "s", n, "command", {"x": n},
+                {"steps": [[each.replace("{x}", str(n)) for each in argv]]}, sha256)
+            for n in range(count)
+        ]  # fmt: skip
+        return [replace(job, **fields) for job in made]  # type: ignore[arg-type]
+
+    return make
+
+
+def together(place: Workplace, jobs: list[Job], stop: Stop | None = None) -> list[Result]:
+    """All of them through the lane, as the daemon does it."""
+    lane, stop = CallLane(place), stop or Stop()
+    turns = [Turn(job, 1) for job in jobs]
+    assert len({lane.key(job) for job in jobs} - {None}) == 1
+    results: list[Result] = []
+    try:
+        while len(results) < len(turns) and not stop.thrown:
+            results += lane.run(turns[len(results) :], stop, lambda begun: None)
+        return results
+    finally:
+        lane.close()
+
+
+def essence(result: Result) -> object:
+    """What has to be the same whichever way a job took."""
+    artifacts = [(each.name, each.sha256) for each in result.artifacts]
+    return (result.job_id, result.state, result.metrics, result.failure, artifacts,
+            result.log_tail, result.provenance, result.point, result.attempt, result.final)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        ["true"],
+        ["/bin/true"],
+        ["false"],
+        ["./own.sh", "{x}"],
+        ["no-such-program", "{x}"],
+        ["./no-such-program"],
+        ["data.txt/"],
+        ["echo", "a\0b"],
+        "echo x is {x}",
+        "echo wrong >&2; exit {x}",
+        "kill -SEGV $$",
+        'echo {\\"y\\": {x}} > metrics.json',
+        "cat data.txt; echo changed > data.txt",
+        "mkdir deep; touch deep/file; ln -s /etc/passwd link",
+        "chmod 0 .",
+        "env | grep -v _STEP= | grep -v _OWNER= | sed s,=/.*,=PATH, | sort",
+        'ls -A "$TMPDIR"; touch "$TMPDIR/left"; chmod 0 "$TMPDIR"',
+        "cat",
+        "umask; ulimit -a",
+        "kill -PIPE $$; echo that is ignored",
+    ],
+)
+def test_a_job_comes_to_the_same_either_way(
+    place: Workplace, jobs: Make, script: str | Sequence[str]
+) -> None:
+    some = jobs(script)
+    apart = [attempt_job(place, job, 1, Stop()) for job in some]
+    assert list(map(essence, together(place, some))) == list(map(essence, apart))
+
+
+def test_one_process_starts_all(place: Workplace, jobs: Make) -> None:
+    results = together(place, jobs("echo $PPID > parent; exit 1", 10))
+    assert {result.state for result in results} == {State.FAILED}
+    parents = {result.log_tail for result in together(place, jobs("echo $PPID; exit 1", 10))}
+    assert len(parents) == 1
+    assert parents != {str(os.getpid())}
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "sleep 100 & echo $! > pid",
+        "setsid sleep 100 & echo $! > pid",
+        "env -i setsid sleep 100 & echo $! > pid",
+        "(setsid sh -c 'trap \"\" TERM; echo $$ > pid; sleep 100 & wait' &)",
+    ],
+)
+def test_what_a_job_leaves_running_is_ended(place: Workplace, jobs: Make, start: str) -> None:
+    """Also what left the session, and even without the mark in its environment."""
+    some = jobs(f"{start}; until [ -s pid ]; do sleep 0.01; done; cat pid; exit 1")
+    for result in together(place, some):
+        assert not is_running(int(result.log_tail))
+
+
+def test_a_stop_ends_the_one_that_runs_and_starts_no_other(
+    place: Workplace, jobs: Make, tmp_path: Path
+) -> None:
+    begun, ended, late = (tmp_path / name for name in ("begun", "ended", "late"))
+    loop = f"trap 'touch {ended}; exit 0' TERM; touch {begun}; while true; do sleep 0.01; done"
+    some = jobs(f"if [ {{x}} = 2 ]; then {loop}; elif [ {{x}} = 3 ]; then touch {late}; fi")
+    stop, results = Stop(), []
+    thread = threading.Thread(target=lambda: results.extend(together(place, some, stop)))
+    thread.start()
+    eventually(lambda: begun.exists() or None)
+    stop.throw("enough")
+    thread.join(30)
+    assert not thread.is_alive()
+    assert ended.exists()
+    assert not late.exists()
+    assert [result.index for result in results] == [0, 1]
+
+
+def test_one_that_takes_long_holds_up_no_other(
+    place: Workplace, jobs: Make, tmp_path: Path
+) -> None:
+    told: list[int] = []
+    results: list[Result] = []
+    go = tmp_path / "go"
+    script = f"[ {{x}} != 1 ] || until [ -e {go} ]; do sleep 0.01; done"
+    turns = [Turn(job, 1) for job in jobs(script)]
+
+    def held(begun: int) -> None:
+        told.append(len(results) + begun)
+        if told[-1] == 2:
+            go.touch()
+
+    lane = CallLane(place)
+    # on a busy machine the server itself takes long to start
+    while not go.exists():
+        results += list(lane.run(turns[len(results) :], Stop(), held))
+    lane.close()
+    assert told[-1] == 2
+    assert [result.index for result in results] == [0, 1]
+
+
+def test_one_that_does_not_listen_is_ended_all_the_same(
+    place: Workplace, jobs: Make, tmp_path: Path
+) -> None:
+    stop, results = Stop(), []
+    told, partial = tmp_path / "pid", tmp_path / "part"
+    some = jobs(
+        f"trap '' TERM; echo $$ > {partial}; mv {partial} {told}; while true; do sleep 1; done"
+    )
+    thread = threading.Thread(target=lambda: results.extend(together(place, some, stop)))
+    thread.start()
+    eventually(lambda: told.exists() or None)
+    stop.throw("enough")
+    thread.join(30)
+    assert not thread.is_alive()
+    assert not is_running(int(told.read_text()))
+    assert results == []
+
+
+def test_which_jobs_take_the_ordinary_way(place: Workplace, jobs: Make) -> None:
+    lane = CallLane(place)
+    (plain,) = jobs(["true"], 1)
+    assert lane.key(plain) is not None
+    assert not lane.takes(plain, 1)
+    assert lane.takes(plain, 2)
+    for fields in (
+        {"keep": ("*",)},
+        {"measure": {"metrics": "m.json"}},
+        {"measure": {"log": [{"name": "x", "pattern": "x"}]}},
+        {"resources": Resources(wall_time_s=1.0)},
+        {"resources": Resources(memory_bytes=10**9)},
+        {"resources": Resources(disk_bytes=10**9)},
+        {"spec": {"steps": [["true"], ["true"]]}},
+        {"spec": {"steps": "true"}},
+    ):
+        (job,) = jobs(["true"], 1, **fields)
+        assert lane.key(job) is None, fields
+    assert CallLane(replace(place, keep="all")).key(plain) is None
+
+
+def test_a_template_that_holds_what_is_looked_for_is_looked_at(
+    place: Workplace, jobs: Make, tmp_path: Path
+) -> None:
+    files = tmp_path / "more"
+    files.mkdir()
+    (files / DEFAULT_FILE).write_text('{"y": 1}')
+    some = jobs(["true"], bundle=place.store.put_folder(files))
+    assert [result.metrics for result in together(place, some)] == [{"y": 1}] * 4
+    assert spawner.METRICS == DEFAULT_FILE

@@ -1,0 +1,187 @@
+"""A submission that breaks off, and jobs that a broker lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from queue_runner import Study
+from queue_runner.brokers import Broker, Message, connect
+from queue_runner.client.client import Client, StudyHandle
+from queue_runner.client.submit import BATCH, submit_jobs
+from queue_runner.collector.database import Database
+from queue_runner.collector.service import Collector
+from queue_runner.errors import BrokerUnavailable, FixThis
+from queue_runner.model import (
+    INBOX_QUEUE,
+    Failure,
+    Job,
+    JobsSubmitted,
+    MissingJob,
+    Result,
+    State,
+    StudyRecord,
+    job_queue,
+)
+from queue_runner.wire import batch, decode, decode_batch, encode
+from tests.integration.system import eventually
+
+_JOBS = job_queue("default")
+
+
+def study_of(jobs: int) -> Study:
+    return Study(
+        name="many",
+        kind="command",
+        parameters={"n": list(range(jobs))},
+        command={"run": ["true", "{n}"]},
+    )
+
+
+class StoresNotesOnly:
+    """What the contract allows: some of what it is given is stored, and then it fails."""
+
+    def __init__(self, broker: Broker, fails_at: int) -> None:
+        self._broker, self._left = broker, fails_at
+
+    def publish(self, messages: Sequence[Message], timeout_s: float = 30.0) -> None:
+        self._left -= 1
+        if self._left:
+            self._broker.publish(messages, timeout_s)
+            return
+        self._broker.publish([each for each in messages if each.queue == INBOX_QUEUE])
+        raise BrokerUnavailable("cut off")
+
+
+def test_no_note_is_ahead_of_its_jobs(zeromq_url: str) -> None:
+    study = study_of(2 * BATCH)
+    record = study.record(None, 0.0)
+    with connect(zeromq_url) as broker:
+        halting: Broker = StoresNotesOnly(broker, fails_at=2)  # type: ignore[assignment]
+        with pytest.raises(BrokerUnavailable):
+            submit_jobs(halting, record, study.jobs(None), start=0)
+        notes = [
+            item.upto
+            for delivery in broker.lease([INBOX_QUEUE], 100, 1.0)
+            for item, _ in decode_batch(delivery.body, (JobsSubmitted, StudyRecord))
+            if isinstance(item, JobsSubmitted)
+        ]
+        assert max(notes) <= broker.depth(_JOBS).ready == BATCH
+
+
+class Bench:
+    """A broker, a collector on a database, and a client; jobs are "run" by `work`."""
+
+    def __init__(self, broker: Broker, database: Database, folder: Path) -> None:
+        self.broker, self.database = broker, database
+        self.client = Client.over(database, broker, folder.as_uri())
+
+    def submit(self, jobs: int) -> StudyHandle:
+        """Returns when the collector has heard of all of them."""
+        handle = self.client.submit(study_of(jobs))
+        self.client.await_inbox()
+        eventually(lambda: (status := handle.status_or_none()) and status.submitted == jobs)
+        return handle
+
+    def lose(self, count: int) -> None:
+        """Take jobs out of the queue and forget them."""
+        held = self.broker.lease([_JOBS], count, 10.0)
+        assert len(held) == count
+        assert self.broker.settle(done=held) == []
+
+    def work(self, count: int, state: State = State.SUCCEEDED, final: bool = True) -> None:
+        """Lease so many jobs and report them."""
+        while count:
+            held = self.broker.lease([_JOBS], count, 10.0)
+            assert held, f"{count} jobs have not come"
+            results = [_result(decode(each.body, Job), each.attempt, state, final) for each in held]
+            body = batch([encode(each) for each in results])
+            self.broker.settle(done=held, publish=[Message(INBOX_QUEUE, body)])
+            count -= len(held)
+
+    def attempts(self, study: str) -> list[tuple[int, int, State]]:
+        """Index, attempt and state of each final result."""
+        results = self.database.results(study)
+        return [(each.index, each.attempt, each.state) for each in results]
+
+
+def _result(job: Job, attempt: int, state: State, final: bool) -> Result:
+    failure = Failure("exit-code", "it failed") if state is State.FAILED else None
+    return Result(job.id, job.study, job.index, attempt, state, final, job.point, failure=failure)
+
+
+@pytest.fixture
+def bench(broker_url: str, tmp_path: Path) -> Iterator[Bench]:
+    with ExitStack() as stack:
+        broker = stack.enter_context(connect(broker_url))
+        database = stack.enter_context(closing(Database(f"sqlite:///{tmp_path}/collector.sqlite")))
+        stack.enter_context(_collecting(broker, database))
+        yield Bench(broker, database, tmp_path)
+
+
+@contextmanager
+def _collecting(broker: Broker, database: Database) -> Iterator[None]:
+    collector = Collector(broker, database)
+    thread = threading.Thread(target=collector.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        collector.drain()
+        thread.join()
+
+
+def test_lost_jobs_are_sent_again_when_nothing_waits_any_more(bench: Bench) -> None:
+    handle = bench.submit(12)
+    bench.lose(3)
+    bench.work(2, State.FAILED, final=False)  # and their next attempts are lost
+    bench.work(4)
+    with pytest.raises(FixThis, match="3 messages are with the broker"):
+        handle.retry_missing()
+    bench.work(3)
+    bench.client.await_inbox()
+    eventually(lambda: handle.status().succeeded == 7)
+    assert bench.client.submit(study_of(12)).id == handle.id
+    assert bench.broker.depth(_JOBS).ready == 0, "submitting again sends what was not sent"
+    assert handle.retry_missing() == 5
+    bench.work(5)
+    assert handle.wait(60.0).succeeded == 12
+    attempts = [1, 1, 1, 2, 2, *[1] * 7]
+    assert bench.attempts(handle.id) == [
+        (index, attempt, State.SUCCEEDED) for index, attempt in enumerate(attempts)
+    ]
+    assert handle.retry_missing() == 0
+
+
+def test_what_is_not_lost_may_be_sent_again_and_is_recorded_once(bench: Bench) -> None:
+    handle = bench.submit(4)
+    bench.lose(1)
+    assert handle.retry_missing(anyway=True) == 4
+    bench.work(7)
+    assert handle.wait(60.0).succeeded == 4
+    assert len(bench.attempts(handle.id)) == 4
+
+
+def test_the_missing_are_listed_in_pages(database_url: str) -> None:
+    total = 25_000
+    record = study_of(1).record(None, 0.0)
+    results = [
+        Result(f"{record.id}.{n:07}", record.id, n, 1, State.SUCCEEDED, True, {})
+        for n in range(total)
+        if n % 5000
+    ]
+    with closing(Database(database_url)) as database:
+        database.apply([replace(record, total=total), JobsSubmitted(record.id, total - 1)])
+        database.apply(results)
+        found = database.missing(record.id, limit=3)
+        assert [each.index for each in found] == [0, 5000, 10_000]
+        assert database.missing(record.id, after=10_000) == [
+            MissingJob(15_000, 0),
+            MissingJob(20_000, 0),
+        ]
+        assert database.missing(record.id, after=20_000) == []

@@ -1,0 +1,75 @@
+"""Which jobs are taken together."""
+
+from __future__ import annotations
+
+from queue_runner.brokers.base import Delivery
+from queue_runner.model import Job, Resources
+from queue_runner.workers.claims import Claim
+from queue_runner.workers.slots import Slots
+
+
+def claim(number: int, lane: str | None, cores: int = 1) -> Claim:
+    job = Job(f"s.{number}", "s", number, "python", {}, {}, resources=Resources(cores=cores))
+    return Claim(Delivery("jobs.default", b"", cores, 0, 1, None), job, lane=lane)
+
+
+def numbers(taken: list[Claim]) -> list[int]:
+    return [each.job.index for each in taken]
+
+
+def warmed_up(slots: Slots, mean_s: float) -> None:
+    """As after a first job that took so long."""
+    slots.put([claim(-1, "a")])
+    (first,) = slots.take()
+    slots.free(first, mean_s)
+
+
+def test_the_first_goes_alone_for_nobody_knows_how_long_it_takes() -> None:
+    slots = Slots(1, None)
+    slots.put([claim(n, "a") for n in range(3)])
+    assert numbers(slots.take()) == [0]
+
+
+def test_short_ones_of_a_kind_go_together_in_their_order() -> None:
+    slots = Slots(1, None)
+    warmed_up(slots, 0.001)
+    slots.put([claim(0, "a"), claim(1, "a"), claim(2, "b"), claim(3, "a")])
+    first = slots.take()
+    assert numbers(first) == [0, 1]
+    slots.free(first[0], 0.001)
+    assert numbers(slots.take()) == [2]
+
+
+def test_each_core_gets_its_share() -> None:
+    slots = Slots(2, None)
+    warmed_up(slots, 0.001)
+    slots.put([claim(n, "a") for n in range(9)])
+    assert [numbers(slots.take()), numbers(slots.take())] == [[0, 1, 2, 3, 4], [5, 6]]
+
+
+def test_no_more_than_a_short_turn() -> None:
+    slots = Slots(1, None)
+    warmed_up(slots, 0.005)
+    slots.put([claim(n, "a") for n in range(100)])
+    assert len(slots.take()) == 5
+
+
+def test_what_takes_the_ordinary_way_goes_alone() -> None:
+    slots = Slots(1, None)
+    warmed_up(slots, 0.001)
+    slots.put([claim(n, None) for n in range(4)])
+    assert numbers(slots.take()) == [0]
+
+
+def test_after_the_end_nothing_is_taken() -> None:
+    slots = Slots(1, None)
+    slots.put([claim(0, "a")])
+    assert numbers(slots.close()) == [0]
+    assert slots.take() == []
+
+
+def test_after_the_end_nothing_is_put_off() -> None:
+    slots = Slots(1, None)
+    assert slots.put([])
+    slots.close()
+    assert not slots.put([])
