@@ -1,0 +1,1 @@
+"""What `benchmarks/bench.py` runs: contenders, each in a process of its own, and what comes of them."""

@@ -1,0 +1,1 @@
+"""Task queues: what users would pick, and queue-runner, behind one interface (`measure.peers.base`)."""
