@@ -51,6 +51,9 @@ TELLING = [["latency_us"], ["bandwidth_MBps"], ["allreduce_us"], ["updates_Mps"]
 HPCC = ["HPL_Tflops", "PTRANS_GBs", "MPIRandomAccess_GUPs", "StarSTREAM_Triad", "MPIFFT_Gflops",
         "StarDGEMM_Gflops", "MaxPingPongLatency_usec", "MaxPingPongBandwidth_GBytes"]  # fmt: skip
 
+#: Where hpccinf.txt has the size of its matrices.
+_SIZE_LINE = 5
+
 #: Values by metric and place, one for each round.
 Values = dict[str, dict[str, list[float]]]
 
@@ -76,12 +79,21 @@ def kernels(name: str, env: dict[str, str], **place: str) -> Study:
     )
 
 
-def hpcc(name: str, env: dict[str, str], **place: str) -> Study:
+def hpcc_input(size: int, folder: Path) -> Path:
+    """A folder with the input of the HPC Challenge for matrices of size x size; returns `folder`."""
+    lines = (HERE / "hpccinf.txt").read_text().splitlines(keepends=True)
+    lines[_SIZE_LINE] = f"{size}         Ns\n"
+    (folder / "hpcc").mkdir(exist_ok=True)
+    (folder / "hpcc/hpccinf.txt").write_text("".join(lines))
+    return folder
+
+
+def hpcc(name: str, env: dict[str, str], folder: Path, **place: str) -> Study:
     file = "hpccoutf.txt"
     return Study(
         name=name,
         kind="mpi",
-        folder=HERE,
+        folder=folder,
         points=[{"input": "hpccinf.txt"}],
         mpi={"files": "hpcc", "program": "hpcc", "ranks": 2, "env": env},
         measure={"log": {m: {"pattern": rf"^{m}=(\S+)", "file": file} for m in HPCC}},
@@ -90,7 +102,7 @@ def hpcc(name: str, env: dict[str, str], **place: str) -> Study:
     )
 
 
-def measure(rounds: int, with_hpcc: bool, folder: Path) -> Values:
+def measure(rounds: int, challenge: Path | None, folder: Path) -> Values:
     values: Values = defaultdict(lambda: defaultdict(list))
     for number in range(1, rounds + 1):
         places = list(PLACES.items())
@@ -102,8 +114,8 @@ def measure(rounds: int, with_hpcc: bool, folder: Path) -> Values:
             for row, names in zip(rows, TELLING, strict=True):
                 for name in names:
                     values[name][place].append(float(row[name]))
-            if with_hpcc:
-                (row,) = results(hpcc(f"{stem}-hpcc", env, **image), runtime, folder)
+            if challenge is not None:
+                (row,) = results(hpcc(f"{stem}-hpcc", env, challenge, **image), runtime, folder)
                 for name in HPCC:
                     values[name][place].append(float(row[name]))
     return values
@@ -193,6 +205,7 @@ def show(found: list[Cost]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=int, default=2000, help="of the HPC Challenge's matrices")
     parser.add_argument("--to", type=Path, default=Path("cost"))
     asked = parser.parse_args()
     if missing := [name for name in ("make", "mpicc", "mpiexec") if not shutil.which(name)]:
@@ -208,7 +221,8 @@ def main() -> int:
         print("without the HPC Challenge: hpcc is not installed here (apt-get install hpcc)")
     asked.to.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(asked.to / "runs", ignore_errors=True)
-    values = measure(asked.rounds, with_hpcc, asked.to / "runs")
+    challenge = hpcc_input(asked.size, asked.to) if with_hpcc else None
+    values = measure(asked.rounds, challenge, asked.to / "runs")
     found = list(costs(values))
     write(values, found, asked.to)
     show(found)
