@@ -89,7 +89,6 @@ class Group:
         )
         self.sentinels = [start(f"sentinel{n}", self.watch, "--sentinel") for n in range(3)]
         self.settle()
-        eventually(lambda: all(_knows_all(each) for each in self.sentinels))
 
     @property
     def url(self) -> str:
@@ -106,7 +105,8 @@ class Group:
         return next(each for each in self.servers if each is not self.primary)
 
     def settle(self) -> None:
-        """Returns when the replica is in step and all Sentinels agree."""
+        """Returns when the replica is in step, and all Sentinels agree and know each other and it:
+        a replica they have not heard of when its primary dies never takes its place."""
         eventually(self._in_step, _FAILOVER_S)
 
     def _in_step(self) -> bool:
@@ -114,7 +114,9 @@ class Group:
         if primary.role() != b"master" or replica.role() != b"slave":
             return False
         linked = replica.tell("INFO", "replication").get("master_link_status") == "up"
-        return linked and all(_primary_port(each) == primary.port for each in self.sentinels)
+        return linked and all(
+            _is_led_by(primary, each) and _knows_all(each) for each in self.sentinels
+        )
 
     def fail_over(self) -> None:
         """Kill the primary, and start it again when its replica has its place."""
