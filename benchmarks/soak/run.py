@@ -41,6 +41,8 @@ _THEIRS = ("rabbitmq", "redis")
 _AT_ONCE = 4
 _PAUSE_S = (3.0, 8.0)
 _ALL_S = 300.0
+#: More attempts than a job has workers killed under it; it would be given up as what kills them.
+_RETRIES = 100
 
 
 class Soak:
@@ -79,7 +81,7 @@ class Soak:
             name, kind, jobs, shortest, longest = _MIX[len(self._sweeps) % len(_MIX)]
             sweep = self._system.submit(
                 f"{name}{len(self._sweeps)}", jobs=jobs, kind=kind,
-                shortest_s=shortest, longest_s=longest,
+                shortest_s=shortest, longest_s=longest, retries=_RETRIES,
             )  # fmt: skip
             self._sweeps.append(sweep)
             self._open.append(sweep)

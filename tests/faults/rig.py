@@ -109,9 +109,12 @@ class Rig(System):
         kind: str = "command",
         shortest_s: float = 0.05,
         longest_s: float = 0.8,
+        retries: int = 0,
     ) -> Sweep:
         """Write a sweep's study and hand its jobs to the broker."""
-        return self.hand_over(write_sweep(self.folder, name, jobs, kind, shortest_s, longest_s))
+        return self.hand_over(
+            write_sweep(self.folder, name, jobs, kind, shortest_s, longest_s, retries)
+        )
 
     def hand_over(self, sweep: Sweep) -> Sweep:
         """Submit a sweep, or what of it was not submitted before."""

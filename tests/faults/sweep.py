@@ -18,6 +18,7 @@ derived:
   pause: {shortest} + (n * 7919 % 31) / 30 * {spread}
 command: {{files: ., run: [./work, "{{pause:.3f}}"]}}
 measure: {{metrics: slept.json}}
+retries: {retries}
 """
 _WORK = """\
 #!/bin/sh
@@ -34,6 +35,7 @@ parameters:
 derived:
   pause: {shortest} + (n * 7919 % 31) / 30 * {spread}
 python: {{files: ., call: "work:work"}}
+retries: {retries}
 """
 _MODULE = """\
 import os, time
@@ -75,7 +77,13 @@ class Sweep:
 
 
 def write_sweep(
-    folder: Path, name: str, jobs: int, kind: str, shortest_s: float, longest_s: float
+    folder: Path,
+    name: str,
+    jobs: int,
+    kind: str,
+    shortest_s: float,
+    longest_s: float,
+    retries: int = 0,
 ) -> Sweep:
     """The study's files, in a folder of their own."""
     root = folder / name
@@ -89,7 +97,7 @@ def write_sweep(
     }[kind]
     ledger = "/dev/null" if kind == "contained" else str(sweep.ledger)
     spread = longest_s - shortest_s
-    text = study.format(name=name, jobs=jobs, shortest=shortest_s, spread=spread)
+    text = study.format(name=name, jobs=jobs, shortest=shortest_s, spread=spread, retries=retries)
     (root / "study/study.yaml").write_text(text)
     path.write_text(program.format(ledger=ledger))
     path.chmod(0o755)
