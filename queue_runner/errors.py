@@ -49,6 +49,10 @@ class CollectorUnavailable(TryLater):
     """The collector did not answer before the deadline."""
 
 
+class FlushFailed(CollectorUnavailable):
+    """Nobody knows whether what was committed is on the disk."""
+
+
 class StoreUnavailable(TryLater):
     """The store did not answer."""
 

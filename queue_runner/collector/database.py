@@ -15,7 +15,8 @@ from queue_runner.collector import schema
 from queue_runner.collector.apply import apply_items, study_of
 from queue_runner.collector.missing import missing_jobs
 from queue_runner.collector.news import News
-from queue_runner.collector.schema import open_engine
+from queue_runner.collector.restarts import renumber
+from queue_runner.collector.schema import open_engine, write_ahead_log
 from queue_runner.errors import CollectorUnavailable, NotFound
 from queue_runner.model import (
     Cancel,
@@ -58,9 +59,25 @@ class Database:
         self._engine = open_engine(url)
         self.news = News()
         self._writing = self._engine.execution_options(writes=True)
+        with self._translated():
+            self._log = write_ahead_log(self._engine)
+        if self._log is not None:
+            self._settle_the_past()
 
     def close(self) -> None:
         self._engine.dispose()
+        if self._log is not None:
+            self._log.close()
+
+    def _settle_the_past(self) -> None:
+        """What an earlier process had committed may not have reached the disk, or be gone with the power."""
+        with self._translated(), self._engine.connect() as connection:
+            # what could not be flushed is written once more, to another place
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+        with self._translated(), self._writing.begin() as connection:
+            renumbered = renumber(connection)
+        if renumbered:
+            self.flush()
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -80,12 +97,18 @@ class Database:
     def apply(self, items: Sequence[InboxItem], bodies: Sequence[bytes] = ()) -> list[Cancel]:
         """Take in a batch, all of it or nothing; returns what workers have to be told.
 
+        Everybody sees it then, and it survives a kill; `flush` makes it survive a power cut.
         bodies: the messages that the items came as, which are kept as they are.
         """
         with self._translated(), self._writing.begin() as connection:
             told = apply_items(connection, items, bodies)
         self.news.tell(study_of(item) for item in items)
         return told
+
+    def flush(self) -> None:
+        """All that was taken in is on the disk when it returns. Raises `FlushFailed`."""
+        if self._log is not None:
+            self._log.flush()
 
     def heard(self, heartbeats: Sequence[Heartbeat]) -> list[str]:
         """Note what workers say of themselves; returns those never heard of before."""

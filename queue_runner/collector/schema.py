@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
@@ -34,6 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
+from queue_runner.collector.flushing import WriteAheadLog
 from queue_runner.errors import CollectorUnavailable, FixThis, MissingTool
 
 SCHEMA_VERSION = 1
@@ -133,10 +135,11 @@ def _prepare_sqlite(engine: Engine) -> None:
     def on_connect(connection: sqlite3.Connection, record: object) -> None:
         # transactions are begun below, in the mode that we want
         connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode = WAL")
-        # NORMAL survives kill -9; an inbox message whose commit a power cut undoes has been
-        # acknowledged, so FULL is the honest choice, and its fsync is shared by a whole batch
-        connection.execute("PRAGMA synchronous = FULL")
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        # a commit to the log survives kill -9, and `WriteAheadLog.flush` makes it survive a power cut;
+        # there is no such log on a file system without shared memory
+        level = "NORMAL" if mode == "wal" else "FULL"
+        connection.execute(f"PRAGMA synchronous = {level}")
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Any) -> None:
@@ -144,6 +147,16 @@ def _prepare_sqlite(engine: Engine) -> None:
         # written in between; taking the write lock at once waits for it instead
         writes = connection.get_execution_options().get("writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def write_ahead_log(engine: Engine) -> WriteAheadLog | None:
+    """What commits are in before they are on the disk; None where they are there at once."""
+    if engine.dialect.name != "sqlite":
+        return None
+    with engine.connect() as connection:
+        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
+        _, _, file = connection.exec_driver_sql("PRAGMA database_list").all()[0]
+    return WriteAheadLog(Path(f"{file}-wal")) if mode == "wal" else None
 
 
 def _make_tables(engine: Engine) -> None:

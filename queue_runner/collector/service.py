@@ -1,7 +1,7 @@
 """The collector: takes results from the broker into the database, and passes cancels on.
 
-A batch of inbox messages is applied in one transaction and acknowledged after its commit. If the
-process dies in between, the batch comes again and changes nothing (see `rules`).
+A batch of inbox messages is applied in one transaction, which everybody sees then; it is acknowledged when it
+is on the disk. If the process dies in between, the batch comes again and changes nothing (see `rules`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from queue_runner.brokers.base import Broker, Dead, Delivery, Retry
 from queue_runner.brokers.pauses import Pauses
+from queue_runner.collector.acknowledging import Acknowledger, Taken
 from queue_runner.collector.database import Database
 from queue_runner.errors import (
     BrokerRefused,
@@ -96,6 +97,7 @@ class Collector:
         self._broker, self._database, self._seal = broker, database, seal
         self._lease_s, self._wait_s = lease_s, wait_s
         self._heard, self._seldom = Heard(), Seldom()
+        self._acknowledger = Acknowledger(database.flush, self._finish)
         self._draining = threading.Event()
         self._failed: BaseException | None = None
         self.counters = Counters()
@@ -105,28 +107,30 @@ class Collector:
 
     def run(self) -> None:
         """Collect until drained. Raises what ended one of its threads, if anything did."""
-        listener = threading.Thread(
-            target=self._guarded(self._listen), name="collector-listener", daemon=True
-        )
-        listener.start()
+        listener = self._thread("listener", self._listen)
+        acknowledger = self._thread("acknowledger", self._acknowledger.run)
         try:
             self._collect()
         finally:
             self._draining.set()
+            self._acknowledger.finish()
+            acknowledger.join()
             listener.join()
         if self._failed is not None:
             raise self._failed
 
-    def _guarded(self, target: Callable[[], None]) -> Callable[[], None]:
-        def run() -> None:
+    def _thread(self, name: str, target: Callable[[], None]) -> threading.Thread:
+        def guarded() -> None:
             try:
                 target()
             except BaseException as error:
-                log.critical("the collector's listener failed; it stops", exc_info=True)
+                log.critical("the collector's %s failed; it stops", name, exc_info=True)
                 self._failed = error
                 self._draining.set()
 
-        return run
+        thread = threading.Thread(target=guarded, name=f"collector-{name}", daemon=True)
+        thread.start()
+        return thread
 
     # -- inbox -------------------------------------------------------------------------------------
 
@@ -169,8 +173,12 @@ class Collector:
         self.counters.batches += 1
         self.counters.items += len(items)
         self.counters.dead += len(dead)
-        self._acknowledge(done, dead)
-        self._tell(told)
+        self._acknowledger.add(Taken(done, dead, told, len(items)))
+
+    def _finish(self, batches: Sequence[Taken]) -> None:
+        done = [delivery for taken in batches for delivery in taken.done]
+        self._acknowledge(done, [letter for taken in batches for letter in taken.dead])
+        self._tell([cancel for taken in batches for cancel in taken.told])
 
     def _read(self, message: bytes) -> list[tuple[InboxItem, bytes]]:
         """Raises `WireError`."""
@@ -223,7 +231,10 @@ class Collector:
 
     def request(self, request: CancelRequest | RetryRequest) -> None:
         """Apply a request that came over HTTP, and tell the workers. Raises `CollectorUnavailable`."""
-        self._tell(self._database.apply([request]))
+        told = self._database.apply([request])
+        # there is no message that would come again
+        self._database.flush()
+        self._tell(told)
 
     # -- workers -----------------------------------------------------------------------------------
 
