@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ EPOCH_S = 1686355200
 #: For people, not for the image.
 _LEFT_OUT = {"README.md"}
 _LAST_LINES = 15
+#: What the engine says of the image that a step has come to.
+_MADE = re.compile(r"\s*---> ([0-9a-f]{12})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +92,15 @@ def build(
     return str(client.images.get(context.tag).id)
 
 
-def build_anew(client: DockerClient, context: Context, more: Mapping[str, bytes]) -> str:
-    """Build it though the engine has it, with nothing of its cache; returns the tag of the other one."""
+def build_anew(
+    client: DockerClient, context: Context, more: Mapping[str, bytes]
+) -> tuple[str, set[str]]:
+    """Build it though the engine has it, with nothing of its cache.
+
+    Returns the tag of the other one, and the first 12 digits of the ids of all that was made on the way.
+    """
     tag = f"{context.tag.rpartition(':')[0]}:built-again"
-    _build(client, context, more, tag, cached=False)
-    return tag
+    return tag, _build(client, context, more, tag, cached=False)
 
 
 def _build(
@@ -103,7 +110,8 @@ def _build(
     tag: str,
     *,
     cached: bool = True,
-) -> None:
+) -> set[str]:
+    """The short ids of the images that it made, one for each step."""
     content = context.content(_base_ids(client, context))
     lines: list[str] = []
     for line in client.api.build(
@@ -123,6 +131,7 @@ def _build(
         if "error" in line:
             end = "\n".join(f"    {text}" for text in lines[-_LAST_LINES:])
             raise FixThis(f"{context.tag}: building the image failed. Its last lines:\n{end}")
+    return {found[1] for text in lines if (found := _MADE.fullmatch(text))}
 
 
 def _texts(line: Mapping[str, object]) -> Iterator[str]:

@@ -88,7 +88,7 @@ def verify(
         )
     say(f"{context.tag}: building it again")
     before = _stages(client)
-    again = build_anew(client, context, more)
+    again, made = build_anew(client, context, more)
     try:
         first, second = client.images.get(context.tag), client.images.get(again)
         digests = [image.attrs["RootFS"]["Layers"] for image in (first, second)]
@@ -100,7 +100,9 @@ def verify(
     finally:
         client.images.remove(again, force=True)
         for stage in _stages(client) - before:
-            _remove(client, stage)
+            # one that another build has just made, and needs, is none of ours
+            if _short(stage) in made:
+                _remove(client, stage)
 
 
 def compare(first: Mapping[str, Entry], second: Mapping[str, Entry]) -> Iterable[Difference]:
@@ -144,6 +146,10 @@ def read_entries(archive: IO[bytes]) -> dict[str, Entry]:
 def _stages(client: DockerClient) -> set[str]:
     """Images without a name, such as a build leaves of its earlier stages."""
     return {str(image.id) for image in client.images.list(filters={"dangling": True})}
+
+
+def _short(image: str) -> str:
+    return image.removeprefix("sha256:")[:12]
 
 
 def _remove(client: DockerClient, image: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -9,11 +10,13 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from docker import DockerClient
 
 from queue_runner.errors import FixThis
-from queue_runner.images.build import Context, build, is_built
+from queue_runner.images.build import Context, build, build_anew, is_built
 from queue_runner.images.debian import BASE_TAG
 from queue_runner.images.engine import open_engine
 from queue_runner.images.verify import Difference, verify
@@ -132,6 +135,25 @@ RUN echo same >/same && touch -d "@${SOURCE_DATE_EPOCH}" /random /same / /etc
         assert 0 < compared.same_layers < compared.layers
         assert before
         assert there() == before
+
+
+def test_verify_leaves_what_others_build_at_the_same_time(
+    tag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = Context(tag, {"BASE": BASE_TAG}, {"Dockerfile": b"ARG BASE\nFROM ${BASE}\n"})
+    theirs: list[str] = []
+
+    def beside(client: DockerClient, *asked: Any) -> object:
+        dockerfile = f"FROM {BASE_TAG}\nLABEL beside={tag}\n".encode()
+        theirs.append(client.images.build(fileobj=io.BytesIO(dockerfile))[0].id)
+        return build_anew(client, *asked)
+
+    monkeypatch.setattr("queue_runner.images.verify.build_anew", beside)
+    with open_engine() as client:
+        build(client, context, say)
+        verify(client, context, {}, say)
+        assert client.images.get(theirs[0]).labels["beside"] == tag
+        client.images.remove(theirs[0])
 
 
 def test_verify_of_what_is_not_built(tag: str) -> None:
