@@ -8,7 +8,7 @@ they are committed.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +18,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, delete, select, update
 
 from queue_runner.collector import schema
+from queue_runner.collector.news import Added, Told
 from queue_runner.collector.rules import Stored, Verdict, judge
 from queue_runner.model import (
     Cancel,
@@ -39,6 +40,14 @@ _CANCEL_CHUNK = 10_000
 
 
 @dataclass(frozen=True, slots=True)
+class Applied:
+    """What follows from a batch: broadcasts, and what those who wait for results may be told."""
+
+    cancels: list[Cancel]
+    told: Told
+
+
+@dataclass(frozen=True, slots=True)
 class Reported:
     """A result and its encoded form, as it is kept."""
 
@@ -48,22 +57,32 @@ class Reported:
 
 def apply_items(
     connection: Connection, items: Sequence[InboxItem], bodies: Sequence[bytes] = ()
-) -> list[Cancel]:
-    """Apply items in their order; returns the broadcasts that follow from them.
+) -> Applied:
+    """Apply items in their order.
 
     bodies: the messages that the items came as, so that none has to be encoded again.
     """
     _lock_studies(connection, sorted({study_of(item) for item in items}))
-    told: list[Cancel] = []
+    cancels: list[Cancel] = []
+    added: list[tuple[str, Added]] = []
     results: list[Reported] = []
     for place, item in enumerate(items):
         if isinstance(item, Result):
             results.append(Reported(item, bodies[place] if bodies else encode(item)))
             continue
-        _apply_results(connection, results)
+        added += _apply_results(connection, results)
         results.clear()
-        told += _apply_other(connection, item)
-    _apply_results(connection, results)
+        cancels += _apply_other(connection, item)
+    added += _apply_results(connection, results)
+    return Applied(cancels, _told(items, added))
+
+
+def _told(items: Sequence[InboxItem], added: Sequence[tuple[str, Added]]) -> Told:
+    """What was added, where that alone has happened to a study, once: a later item may have replaced some."""
+    told: dict[str, Added | None] = {study_of(item): None for item in items}
+    times = Counter(study for study, _ in added)
+    told.update((study, each) for study, each in added if times[study] == 1)
+    told.update((item.study, None) for item in items if isinstance(item, RetryRequest))
     return told
 
 
@@ -84,7 +103,7 @@ def study_of(item: InboxItem) -> str:
 
 
 def _lock_studies(connection: Connection, studies: Sequence[str]) -> None:
-    """Make sure that each has a row, and hold it. SQLite's write lock holds everything already."""
+    """Make sure that each has a row, and hold it."""
     rows = [
         {
             "id": study,
@@ -105,6 +124,8 @@ def _lock_studies(connection: Connection, studies: Sequence[str]) -> None:
         connection.execute(
             schema.inserting(connection, schema.study).on_conflict_do_nothing(), rows
         )
+    if connection.dialect.name == "sqlite":
+        return  # its write lock holds everything already
     for some in _chunks(studies):
         query = select(schema.study.c.id).where(schema.study.c.id.in_(some))
         connection.execute(query.order_by(schema.study.c.id).with_for_update()).all()
@@ -148,9 +169,9 @@ def _apply_submitted(connection: Connection, item: JobsSubmitted) -> None:
 # -- results -------------------------------------------------------------------------------------
 
 
-def _apply_results(connection: Connection, results: Sequence[Reported]) -> None:
+def _apply_results(connection: Connection, results: Sequence[Reported]) -> list[tuple[str, Added]]:
     if not results:
-        return
+        return []
     stored = _stored(connection, [each.result.job_id for each in results])
     finals: dict[str, Reported] = {}
     replaced: set[str] = set()
@@ -173,7 +194,7 @@ def _apply_results(connection: Connection, results: Sequence[Reported]) -> None:
             stored[result.job_id] = Stored(result.attempt, result.state, result.worker)
     _to_history(connection, sorted(replaced))
     _add_history(connection, history)
-    _add_finals(connection, list(finals.values()), deltas)
+    return _add_finals(connection, list(finals.values()), deltas)
 
 
 def _stored(connection: Connection, jobs: Sequence[str]) -> dict[str, Stored]:
@@ -190,24 +211,29 @@ def _stored(connection: Connection, jobs: Sequence[str]) -> dict[str, Stored]:
 
 def _add_finals(
     connection: Connection, finals: Sequence[Reported], deltas: dict[str, dict[str, int]]
-) -> None:
+) -> list[tuple[str, Added]]:
     table = schema.study
+    finished = table.c.succeeded + table.c.failed + table.c.cancelled
+    added: list[tuple[str, Added]] = []
     now = time.time()
     rows: list[tuple[object, ...]] = []
     for study, group in groupby(sorted(finals, key=_by_study), key=_by_study):
         arrived = list(group)
         counted = {name: table.c[name] + delta for name, delta in deltas[study].items()}
-        last = connection.execute(
+        last, known, done = connection.execute(
             update(table)
             .where(table.c.id == study)
             .values(arrivals=table.c.arrivals + len(arrived), last_result_at=now, **counted)
-            .returning(table.c.arrivals)
-        ).scalar_one()
+            .returning(table.c.arrivals, table.c.known, finished >= table.c.total)
+        ).one()
         first = last - len(arrived) + 1
         rows += [_row(each, first + place) for place, each in enumerate(arrived)]
+        if known:
+            added.append((study, Added(first - 1, [each.body for each in arrived], bool(done))))
     if rows:
         # SQLAlchemy's own way from a map to a row costs more than the database's
         connection.exec_driver_sql(_insert_result(connection.dialect.name), rows)
+    return added
 
 
 @cache

@@ -12,7 +12,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Row, delete, func, sel
 from sqlalchemy.exc import DBAPIError
 
 from queue_runner.collector import schema
-from queue_runner.collector.apply import apply_items, study_of
+from queue_runner.collector.apply import apply_items
 from queue_runner.collector.missing import missing_jobs
 from queue_runner.collector.news import News
 from queue_runner.collector.restarts import renumber
@@ -101,9 +101,9 @@ class Database:
         bodies: the messages that the items came as, which are kept as they are.
         """
         with self._translated(), self._writing.begin() as connection:
-            told = apply_items(connection, items, bodies)
-        self.news.tell(study_of(item) for item in items)
-        return told
+            applied = apply_items(connection, items, bodies)
+        self.news.tell(applied.told)
+        return applied.cancels
 
     def flush(self) -> None:
         """All that was taken in is on the disk when it returns. Raises `FlushFailed`."""

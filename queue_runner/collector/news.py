@@ -1,13 +1,29 @@
-"""Waking those who wait for results of a study, when some have been committed."""
+"""Waking those who wait for results of a study, when some have been committed, and what these are."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-#: Called with the ids of the studies that changed; None when nothing will come any more.
-Wake = Callable[[frozenset[str] | None], None]
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Results of one study that were committed together: all that came after the arrival number `after`.
+
+    bodies: as they are stored; done: whether every job has its result now.
+    """
+
+    after: int
+    bodies: Sequence[bytes]
+    done: bool
+
+
+#: By the ids of the studies that changed; None for one where only the database tells what there is now.
+Told = Mapping[str, Added | None]
+#: Called with what is told; None when nothing will come any more.
+Wake = Callable[[Told | None], None]
 
 
 class News:
@@ -29,16 +45,16 @@ class News:
             with self._lock:
                 self._listening.discard(wake)
 
-    def tell(self, studies: Iterable[str]) -> None:
-        self._tell(frozenset(studies))
+    def tell(self, told: Told) -> None:
+        self._tell(told)
 
     def close(self) -> None:
         """Wake everybody, for the last time."""
         self.closed = True
         self._tell(None)
 
-    def _tell(self, studies: frozenset[str] | None) -> None:
+    def _tell(self, told: Told | None) -> None:
         with self._lock:
             listening = tuple(self._listening)
         for wake in listening:
-            wake(studies)
+            wake(told)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from queue_runner.bounds import check
 from queue_runner.collector.database import Database
+from queue_runner.collector.news import Added
 from queue_runner.collector.openapi import whole
 from queue_runner.collector.schemas import Schema
 from queue_runner.errors import FixThis, WireError
@@ -77,7 +78,7 @@ class Api:
 class Route:
     """query: the parameters that are known, with what they mean; gives: the type of its answer in JSON.
 
-    later: whether to ask again for a while.
+    later: whether to ask again for a while; added: the answer that follows from news alone, or None.
     """
 
     method: str
@@ -87,6 +88,7 @@ class Route:
     gives: Any
     query: Mapping[str, tuple[str, Schema]] = field(default_factory=dict)
     later: Callable[[Any], bool] | None = None
+    added: Callable[[Request, Added], Any] | None = None
 
 
 def _studies(api: Api, request: Request) -> Any:
@@ -140,6 +142,18 @@ def _arrivals(api: Api, request: Request) -> Any:
     if form == "msgpack":
         return Packed({"results": arrived.bodies, **rest})
     return {"results": _plain(arrived.bodies), **rest}
+
+
+def _just_arrived(request: Request, added: Added) -> Packed | None:
+    """What `_arrivals` would find in the database, for who has had all that came before."""
+    cursor, count = _number(request, "cursor", 0, 0), len(added.bodies)
+    if (
+        request.query.get("format") != "msgpack"
+        or added.after != cursor
+        or count >= _limit(request)
+    ):
+        return None
+    return Packed({"results": added.bodies, "cursor": cursor + count, "done": added.done})
 
 
 def _nothing_yet(answer: Any) -> bool:
@@ -227,6 +241,7 @@ ROUTES = (
         {"results": list[Result], "cursor": int, "done": bool},
         {**_PAGING, **_CURSOR, **_WAITING},
         _nothing_yet,
+        _just_arrived,
     ),
     Route(
         "GET",

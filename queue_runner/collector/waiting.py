@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
+from queue_runner.collector.news import Added, Told
 from queue_runner.collector.routes import Api, Request, Route, wait_s
 from queue_runner.errors import NotFound
 
@@ -20,17 +21,31 @@ async def awaited(api: Api, route: Route, request: Request) -> Any:
     A study that is not known may have been submitted a moment ago. Raises `NotFound` in the end.
     """
     assert route.later is not None
+    assert route.added is not None
     loop, changed, study = asyncio.get_running_loop(), asyncio.Event(), request.path["study"]
     end = loop.time() + wait_s(request)
 
-    def wake(studies: frozenset[str] | None) -> None:
-        if studies is None or any(_is(study, each) for each in studies):
-            loop.call_soon_threadsafe(changed.set)
+    first: Added | None = None
+
+    def hear(added: Added | None) -> None:
+        nonlocal first
+        if not changed.is_set():
+            first = added
+        changed.set()
+
+    def wake(told: Told | None) -> None:
+        if told is None:
+            loop.call_soon_threadsafe(hear, None)
+        elif study in told:
+            loop.call_soon_threadsafe(hear, told[study])
+        elif any(_is(study, each) for each in told):
+            loop.call_soon_threadsafe(hear, None)
 
     news = api.database.news
     with news.listening(wake):
         while True:
             changed.clear()
+            first = None
             left_s = 0.0 if news.closed else end - loop.time()
             try:
                 answer = await run_in_threadpool(route.answer, api, request)
@@ -44,6 +59,8 @@ async def awaited(api: Api, route: Route, request: Request) -> Any:
                 await asyncio.wait_for(changed.wait(), min(left_s, _LOOK_S))
             except TimeoutError:
                 continue
+            if first is not None and (answer := route.added(request, first)) is not None:
+                return answer
 
 
 def _is(study: str, changed: str) -> bool:

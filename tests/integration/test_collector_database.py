@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import create_engine, text
 
-from queue_runner.collector.database import Database
+from queue_runner.collector.database import Arrived, Database
+from queue_runner.collector.news import Told
 from queue_runner.collector.schema import open_engine
 from queue_runner.errors import CollectorUnavailable, FixThis, NotFound
 from queue_runner.model import (
@@ -18,6 +19,7 @@ from queue_runner.model import (
     CancelRequest,
     Failure,
     Heartbeat,
+    InboxItem,
     JobsSubmitted,
     Result,
     RetryRequest,
@@ -82,6 +84,32 @@ def test_arrivals_come_in_the_order_of_their_commits(database: Database) -> None
     more = database.arrivals(STUDY, cursor=first.cursor)
     assert ([r.index for r in first.results], [r.index for r in more.results]) == ([5, 3], [1])
     assert database.arrivals(STUDY, cursor=more.cursor) == Arrivals([], more.cursor, done=False)
+
+
+def test_news_are_what_the_database_has_where_they_have_anything(database: Database) -> None:
+    failed = result(1, state=State.FAILED)
+    batches: list[tuple[list[InboxItem], bool]] = [
+        ([result(0)], False),  # its study is not known yet
+        ([study(4), failed, result(2)], True),
+        ([JobsSubmitted(STUDY, 4), result(2)], False),
+        ([RetryRequest(STUDY), result(1, attempt=2)], False),
+        ([result(1, attempt=3, final=False), study(4), result(1, attempt=4)], False),
+        ([result(3)], True),
+    ]
+    for items, has_news in batches:
+        heard: list[Told | None] = []
+        with database.news.listening(heard.append):
+            database.apply(items)
+        (told,) = heard
+        assert told is not None
+        added = told[STUDY]
+        assert (added is not None) == has_news
+        if added is not None:
+            arrived = database.arrived(STUDY, cursor=added.after)
+            cursor = added.after + len(added.bodies)
+            assert arrived == Arrived(added.bodies, cursor, added.done)
+    assert added is not None
+    assert added.done
 
 
 def test_however_often_it_is_delivered_there_is_one_final_result(database: Database) -> None:

@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import update
 
 from queue_runner.client.http import HttpRecords
-from queue_runner.collector import schema
+from queue_runner.collector import schema, waiting
 from queue_runner.collector.database import Database
 from queue_runner.collector.http import make_app
 from queue_runner.collector.metrics import Metrics
@@ -123,6 +124,34 @@ def test_who_waits_hears_of_results_as_they_are_stored(
     assert second.done or heard.get_nowait() == Arrivals([], 2, done=True)
     assert [each.index for each in (*first.results, *second.results)] == [0, 1]
     assert not first.done
+
+
+def test_news_are_answered_as_the_database_would(
+    records: HttpRecords, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = StudyRecord("t-1", "t", "command", 3, ("x",), {"study": "t"}, None, "q", 2.0)
+    results = [
+        dataclasses.replace(result(index), job_id=f"t-1.{index:07}", study="t-1")
+        for index in range(3)
+    ]
+    database.apply([record, results[0]])
+    asked, arrived = threading.Event(), database.arrived
+
+    def once(*arguments: Any, **named: Any) -> Any:
+        assert not asked.is_set()
+        answer = arrived(*arguments, **named)
+        asked.set()
+        return answer
+
+    monkeypatch.setattr(database, "arrived", once)
+    monkeypatch.setattr(waiting, "_LOOK_S", 20.0)
+    with ThreadPoolExecutor() as pool:
+        follower = pool.submit(records.arrivals, "t-1", cursor=1, wait_s=20)
+        assert asked.wait(20)
+        database.apply(results[1:])
+        told = follower.result(20)
+    monkeypatch.undo()
+    assert told == records.arrivals("t-1", cursor=1) == Arrivals(results[1:], 3, done=True)
 
 
 def test_who_waits_in_vain_is_told_so(records: HttpRecords, database: Database) -> None:
