@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from queue_runner.workers.attempt import (
     provenance,
 )
 from queue_runner.workers.kinds.base import Call, Kind
-from queue_runner.workers.runtimes.base import Called, Calls, Stop
+from queue_runner.workers.runtimes.base import Called, Calling, Calls, Stop
 from queue_runner.workers.spawner import NOT_STARTED
 
 _MAX_FACTS = 100
@@ -36,6 +36,17 @@ class Turn:
 
     job: Job
     attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Turns that a process was asked for; `left` when they are over."""
+
+    turns: Sequence[Turn]
+    calls: Sequence[Call]
+    stop: Stop
+    calling: Calling
+    left: ExitStack
 
 
 class CallLane:
@@ -64,46 +75,78 @@ class CallLane:
         return call is not None and (call.alone or count > 1)
 
     def run(
-        self, turns: Sequence[Turn], stop: Stop, held: Callable[[int], None]
+        self,
+        turns: Sequence[Turn],
+        stop: Stop,
+        held: Callable[[int], None],
+        under_way: Callable[[Asked], None] = lambda asked: None,
     ) -> Iterator[Result]:
         """Results of as many of the turns as were done, in their order; of fewer where the process ended
         with one of them, or `stop` was thrown. Where one takes long, `held` is told after how many turns this
-        one ends. Raises as `attempt_job` does.
+        one ends. under_way: told before anything is waited for. Raises as `attempt_job` does.
         """
-        first = turns[0]
-        kind = find_kind(first.job.kind)
         try:
-            called, calls = self._called(kind, turns, stop, held)
+            asked = self._asked(turns, stop, held)
         except JobError as error:
-            yield failed(self._place, first.job, first.attempt, error)
+            yield failed(self._place, turns[0].job, turns[0].attempt, error)
             return
+        under_way(asked)
+        yield from self.results(asked)
+
+    def follow(
+        self, asked: Asked, turns: Sequence[Turn], stop: Stop, held: Callable[[int], None]
+    ) -> Asked | None:
+        """Turns with the same key for the same process, which goes on with them when it is done with those;
+        their `results` have to be asked for. None where they are to be run anew.
+        """
+        with ExitStack() as left, self._on_disk():
+            calls, wanted = self._wanted(turns, held, left)
+            calling = asked.calling.follow(wanted, stop)
+            if calling is None:
+                return None
+            return Asked(turns, calls, stop, calling, left.pop_all())
+
+    def _asked(self, turns: Sequence[Turn], stop: Stop, held: Callable[[int], None]) -> Asked:
+        with ExitStack() as left, self._on_disk():
+            calls, wanted = self._wanted(turns, held, left)
+            calling = self._place.runtime.ask(wanted, turns[0].job, stop)
+            return Asked(turns, calls, stop, calling, left.pop_all())
+
+    def _wanted(
+        self, turns: Sequence[Turn], held: Callable[[int], None], left: ExitStack
+    ) -> tuple[list[Call], Calls]:
+        kind = find_kind(turns[0].job.kind)
+        calls = [call for turn in turns if (call := kind.call(turn.job)) is not None]
+        wanted = Calls(
+            step=calls[0].step,
+            function=calls[0].function,
+            jobs=[(turn.job.id, call.args) for turn, call in zip(turns, calls, strict=True)],
+            template=left.enter_context(self._template(turns[0].job)),
+            folder=self._made(),
+            held=held,
+        )
+        return calls, wanted
+
+    @contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise DiskFull(f"work folders in {self._place.folder}: {error.strerror}") from error
-        facts: Mapping[str, str] = {}
-        for turn, each, call in zip(turns, called, calls, strict=False):
+
+    def results(self, asked: Asked) -> Iterator[Result]:
+        """As `run`, of what was asked for."""
+        with asked.left, self._on_disk():
+            called = asked.calling.called()
+        kind, facts = find_kind(asked.turns[0].job.kind), dict[str, str]()
+        for turn, each, call in zip(asked.turns, called, asked.calls, strict=False):
             if each.folder is None and each.outcome.exit_code == 0:
-                facts = facts or self._facts(kind, first.job)
+                facts = facts or self._facts(kind, turn.job)
                 yield self._result(kind, turn, each, call, facts)
             elif each.outcome.exit_code == NOT_STARTED:
-                yield attempt_job(self._place, turn.job, turn.attempt, stop)
+                yield attempt_job(self._place, turn.job, turn.attempt, asked.stop)
             else:
-                yield end_call(self._place, turn.job, turn.attempt, each, call, stop)
-
-    def _called(
-        self, kind: Kind, turns: Sequence[Turn], stop: Stop, held: Callable[[int], None]
-    ) -> tuple[list[Called], list[Call]]:
-        first = turns[0].job
-        calls = [call for turn in turns if (call := kind.call(turn.job)) is not None]
-        with self._template(first) as template:
-            asked = Calls(
-                step=calls[0].step,
-                function=calls[0].function,
-                jobs=[(turn.job.id, call.args) for turn, call in zip(turns, calls, strict=True)],
-                template=template,
-                folder=self._made(),
-                held=held,
-            )
-            return self._place.runtime.call(asked, first, stop), calls
+                yield end_call(self._place, turn.job, turn.attempt, each, call, asked.stop)
 
     @contextmanager
     def _template(self, job: Job) -> Iterator[Path | None]:

@@ -73,15 +73,12 @@ class Page:
         return not self._memory[_HELD]
 
     def hold(self) -> int:
-        """Let no other call begin; returns how many have, or are just about to find that they may not.
-
-        The first always counts: its server may still be starting.
-        """
+        """Let no other call begin; returns how many have, or are just about to find that they may not."""
         self._memory[_HELD] = 1
         # `time.sleep` waits for a moment of the clock, and fails where a library lies about clocks
         threading.Event().wait(_SEEN_S)
         begun: int = _NUMBER.unpack_from(self._memory, _BEGUN)[0]
-        return max(begun, 1)
+        return begun
 
     @property
     def full(self) -> bool:
@@ -109,6 +106,18 @@ class Page:
 
     def close(self) -> None:
         self._memory.close()
+
+
+class Pages:
+    """Of one server, as requests name them: one is written to while the worker still reads another."""
+
+    def __init__(self) -> None:
+        self._pages: dict[str, Page] = {}
+
+    def of(self, path: str) -> Page:
+        if path not in self._pages:
+            self._pages[path] = Page(Path(path))
+        return self._pages[path]
 
 
 class Folder:

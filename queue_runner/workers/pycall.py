@@ -25,7 +25,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from queue_runner.workers.pybatch import RETURNED, Folder, Page, flushed, serve_batch
+from queue_runner.workers.pybatch import RETURNED, Folder, Pages, flushed, serve_batch
 from queue_runner.workers.serving import answer, each_request, own_streams, tie_to_parent
 
 _ENCODE = json.JSONEncoder().encode
@@ -36,13 +36,12 @@ def main() -> None:
     requests, answers = own_streams()
     tie_to_parent()
     code: Path | None = None
-    shared, page = Folder(), None
+    shared, pages = Folder(), Pages()
     for request in each_request(requests):
         if code is None:
             code = _code_folder(request)
         if "jobs" in request:
-            page = page or Page(Path(request["page"]))
-            usable = serve_batch(request, page, shared, _call, _end_children)
+            usable = serve_batch(request, pages.of(request["page"]), shared, _call, _end_children)
             answer(answers, 0, 0.0, 0, usable)
         else:
             answer(answers, *_serve(request))

@@ -122,6 +122,14 @@ class Slots:
                 self._changed.wait()
         return []
 
+    def take_behind(self, claim: Claim) -> list[Claim]:
+        """Those that take the place of this one after it, with all that was taken with it; none where it is
+        others' turn.
+        """
+        with self._changed:
+            next_ = self._waiting[0].lane if self._waiting and not self._closed else None
+            return self._followers(claim) if next_ == claim.lane else []
+
     def _followers(self, first: Claim) -> list[Claim]:
         if first.lane is None or self._mean_s is None:
             return []
@@ -136,12 +144,17 @@ class Slots:
         memory = self._free_memory is None or claim.memory_bytes <= self._free_memory
         return memory and claim.cores <= self._free_cores
 
-    def free(self, claim: Claim, took_s: float) -> None:
-        """claim: the first of what was taken; took_s: seconds for each."""
+    def free(self, claim: Claim) -> None:
+        """claim: the first of what was taken."""
         with self._changed:
             self._free_cores += claim.cores
             if self._free_memory is not None:
                 self._free_memory += claim.memory_bytes
+            self._changed.notify_all()
+
+    def took(self, took_s: float) -> None:
+        """Of what was taken, each took so many seconds."""
+        with self._changed:
             self._mean_s = took_s if self._mean_s is None else 0.9 * self._mean_s + 0.1 * took_s
             if took_s > _SHORT_S:
                 self._mean_s = max(self._mean_s, took_s)

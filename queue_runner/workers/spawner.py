@@ -25,7 +25,7 @@ from types import FrameType
 from typing import Any
 
 from queue_runner.workers.leavings import is_as_made, remove
-from queue_runner.workers.pybatch import Answer, Folder, Page
+from queue_runner.workers.pybatch import Answer, Folder, Page, Pages
 from queue_runner.workers.runtimes.environment import MARK
 from queue_runner.workers.runtimes.processes import kill_marked, orphans, signal_group
 from queue_runner.workers.serving import (
@@ -90,6 +90,8 @@ class _Spawner:
         self._folder = Folder()
         self._made = Path()
         self._has_more = False
+        # as the kernel takes it: to make that of all of it for each program takes a while
+        self._env: dict[bytes, bytes] = {}
         # beside what is the worker's in the temporary folder of this process
         self._temporary = Path(os.environ["TMPDIR"]) / "tmp"
         os.environ["TMPDIR"] = str(self._temporary)
@@ -98,6 +100,7 @@ class _Spawner:
     def serve(self, request: Mapping[str, Any], page: Page) -> bool:
         """Do the jobs of a request, or as many as do not take long. Whether this may be used again."""
         os.environ["QUEUE_RUNNER_STUDY"] = request["study"]
+        self._env = os.environb.copy()
         started, usable = time.monotonic(), True
         with self._ending.passed_on():
             for number, (job, args) in enumerate(request["jobs"], 1):
@@ -120,8 +123,9 @@ class _Spawner:
         started_at, started, usable = time.time(), time.monotonic(), True
         try:
             self._enter(request)
-            os.environ["QUEUE_RUNNER_JOB"] = job
-            pid = self._spawned(args["argv"], {**os.environ, **args["env"]})
+            self._env[b"QUEUE_RUNNER_JOB"] = os.fsencode(job)
+            own = {os.fsencode(name): os.fsencode(text) for name, text in args["env"].items()}
+            pid = self._spawned(args["argv"], {**self._env, **own} if own else self._env)
         except (OSError, ValueError, TypeError):
             code = NOT_STARTED
         else:
@@ -138,13 +142,14 @@ class _Spawner:
         if self._folder.path != self._made:
             assert self._folder.path is not None
             self._made = self._folder.path
+            self._env[b"HOME"] = os.fsencode(self._made)
             names = set(os.listdir()) - {request["log"]}
             self._has_more = any(name == METRICS or name.startswith(_LOGS) for name in names)
 
-    def _spawned(self, argv: Sequence[str], env: Mapping[str, str]) -> int:
+    def _spawned(self, argv: Sequence[str], env: Mapping[bytes, bytes]) -> int:
         program = argv[0]
         if "/" not in program:
-            program = _found(program, env["PATH"])
+            program = _found(program, env[b"PATH"])
         elif not program.startswith("/"):
             program = str(self._made / program)
         return os.posix_spawn(program, [program, *argv[1:]], env, setsid=True, setsigdef=_DEFAULTS)
@@ -167,8 +172,8 @@ class _Spawner:
 
 
 @cache
-def _found(name: str, path: str) -> str:
-    found = shutil.which(name, path=path)
+def _found(name: str, path: bytes) -> str:
+    found = shutil.which(name, path=os.fsdecode(path))
     if found is None:
         raise FileNotFoundError(name)
     return found
@@ -197,11 +202,10 @@ def _end_what_is_left() -> bool:
 def main() -> None:
     requests, answers = own_streams()
     tie_to_parent()
-    page: Page | None = None
+    pages = Pages()
     with closing(_Spawner()) as spawner:
         for request in each_request(requests):
-            page = page or Page(Path(request["page"]))
-            usable = spawner.serve(request, page)
+            usable = spawner.serve(request, pages.of(request["page"]))
             answer(answers, 0, 0.0, 0, usable)
             if not usable:
                 return

@@ -13,8 +13,9 @@ import pytest
 from queue_runner.model import Job, Resources, Result, State
 from queue_runner.workers import spawner
 from queue_runner.workers.attempt import Workplace, attempt_job
-from queue_runner.workers.calls import CallLane, Turn
+from queue_runner.workers.calls import Asked, CallLane, Turn
 from queue_runner.workers.measure import DEFAULT_FILE
+from queue_runner.workers.runtimes import warm
 from queue_runner.workers.runtimes.base import Stop
 from queue_runner.workers.runtimes.processes import is_running
 from tests.integration.system import eventually
@@ -211,3 +212,95 @@ def test_a_template_that_holds_what_is_looked_for_is_looked_at(
     some = jobs(["true"], bundle=place.store.put_folder(files))
     assert [result.metrics for result in together(place, some)] == [{"y": 1}] * 4
     assert spawner.METRICS == DEFAULT_FILE
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing counts as long, however busy the machine is."""
+    monkeypatch.setattr(warm, "_LONG_S", 1000.0)
+
+
+def in_two_goes(
+    place: Workplace,
+    first: list[Job],
+    second: list[Job],
+    *,
+    stop: Stop | None = None,
+    held: Callable[[int], None] = lambda begun: None,
+    between: Callable[[], object] = lambda: None,
+) -> tuple[list[Result], list[Result]]:
+    """The process is asked for the second ones while it has the first.
+
+    between: called before the second ones are looked at.
+    """
+    lane, asked = CallLane(place), []
+
+    def under_way(first_asked: Asked) -> None:
+        turns = [Turn(job, 1) for job in second]
+        asked.append(lane.follow(first_asked, turns, Stop(), held))
+
+    try:
+        turns = [Turn(job, 1) for job in first]
+        one = list(lane.run(turns, stop or Stop(), lambda begun: None, under_way))
+        between()
+        return one, list(lane.results(asked[0]))
+    finally:
+        lane.close()
+
+
+def test_a_process_goes_on_with_what_it_was_asked_for_ahead(
+    place: Workplace, jobs: Make, tmp_path: Path, patient: None
+) -> None:
+    there = [tmp_path / f"{n}" for n in range(2)]
+    some = jobs(f"echo $PPID > {tmp_path}/{{x}}", 2)
+
+    def all_are() -> bool:
+        return all(path.exists() for path in there)
+
+    # nobody has asked what came of the first ones yet
+    results = in_two_goes(place, some[:1], some[1:], between=lambda: eventually(all_are))
+    assert [[each.index for each in part] for part in results] == [[0], [1]]
+    assert len({path.read_text() for path in there}) == 1
+
+
+def test_with_a_process_that_is_ended_the_next_ones_are_left(
+    place: Workplace, jobs: Make, tmp_path: Path, patient: None
+) -> None:
+    begun = tmp_path / "begun"
+    some = jobs(f"touch {begun}; while true; do sleep 0.01; done")
+    stop = Stop()
+
+    def throw() -> None:
+        eventually(lambda: begun.exists() or None)
+        stop.throw("enough")
+
+    thread = threading.Thread(target=throw)
+    thread.start()
+    assert in_two_goes(place, some[:1], some[1:], stop=stop) == ([], [])
+    thread.join()
+
+
+def test_who_takes_its_process_down_takes_none_of_the_next_ones(
+    place: Workplace, jobs: Make, patient: None
+) -> None:
+    some = jobs("[ {x} != 0 ] || kill -9 $PPID")
+    one, two = in_two_goes(place, some[:1], some[1:])
+    assert ([each.state for each in one], two) == ([State.FAILED], [])
+
+
+def test_one_that_takes_long_holds_up_none_of_the_next_ones(
+    place: Workplace, jobs: Make, tmp_path: Path
+) -> None:
+    told: list[int] = []
+    go, late = tmp_path / "go", tmp_path / "late"
+    some = jobs(
+        f"if [ {{x}} = 0 ]; then until [ -e {go} ]; do sleep 0.01; done; else touch {late}; fi", 3
+    )
+
+    def held(begun: int) -> None:
+        told.append(begun)
+        go.touch()
+
+    one, two = in_two_goes(place, some[:1], some[1:], held=held)
+    assert ([each.index for each in one], two, told) == ([0], [], [0])
+    assert not late.exists()

@@ -114,6 +114,22 @@ class Called:
     folder: Path | None
 
 
+class Calling(ABC):
+    """Calls that a warm process was asked for."""
+
+    @abstractmethod
+    def follow(self, calls: Calls, stop: Stop) -> Calling | None:
+        """Ask the same process for others, with which it goes on at once when it is done with these; None
+        where it takes no others. Both are of one study, function and limits.
+        """
+
+    @abstractmethod
+    def called(self) -> list[Called]:
+        """Wait until they have been made; fewer are answered where the process ended with one of them, and
+        where `stop` was thrown. The last answer may be that of a call that took its process down.
+        """
+
+
 class Runtime(ABC):
     """Runs steps with limits. Safe to use from several threads at once.
 
@@ -189,12 +205,11 @@ class Runtime(ABC):
         """
         raise NotImplementedError
 
-    #: Whether there is a `call`: for jobs that are much shorter than what surrounds them.
+    #: Whether there is an `ask`: for jobs that are much shorter than what surrounds them.
     calls = False
 
-    def call(self, calls: Calls, job: Job, stop: Stop) -> list[Called]:
-        """Make calls one after another; fewer are answered where the process ended with one of them, and
-        where `stop` was thrown. The last answer may be that of a call that took its process down.
+    def ask(self, calls: Calls, job: Job, stop: Stop) -> Calling:
+        """Have a process make calls one after another; `called` has to be asked what came of it.
 
         job: the first of them.
         """

@@ -23,7 +23,7 @@ from queue_runner.workers.disk import DiskWatch
 from queue_runner.workers.kinds.base import Step
 from queue_runner.workers.leavings import is_as_made, open_log, remove
 from queue_runner.workers.runtimes import owner as owners
-from queue_runner.workers.runtimes.base import Called, Calls, Outcome, Runtime, Stop
+from queue_runner.workers.runtimes.base import Calling, Calls, Outcome, Runtime, Stop
 from queue_runner.workers.runtimes.environment import MARK, environment
 from queue_runner.workers.runtimes.janitor import Janitor
 from queue_runner.workers.runtimes.processes import (
@@ -113,8 +113,8 @@ class ProcessRuntime(Runtime):
 
     calls = True
 
-    def call(self, calls: Calls, job: Job, stop: Stop) -> list[Called]:
-        return self._warm.call(calls, job, stop)
+    def ask(self, calls: Calls, job: Job, stop: Stop) -> Calling:
+        return self._warm.ask(calls, job, stop)
 
     def sweep(self) -> int:
         return owners.sweep(self._scratch)

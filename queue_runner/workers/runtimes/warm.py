@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from queue_runner.workers.disk import DiskWatch
 from queue_runner.workers.kinds.base import Step
 from queue_runner.workers.leavings import open_log, remove
 from queue_runner.workers.pybatch import FOLDERS, Answer, Page
-from queue_runner.workers.runtimes.base import Called, Calls, Outcome, Stop
+from queue_runner.workers.runtimes.base import Called, Calling, Calls, Outcome, Stop
 from queue_runner.workers.runtimes.environment import MARK, environment
 from queue_runner.workers.runtimes.idle import Idle
 from queue_runner.workers.runtimes.owner import Owner
@@ -74,26 +74,35 @@ class WarmServers:
             disk = DiskWatch(limits.disk_bytes, [folder, server.temporary])
             return server.do(step, limits, disk, wall_time_s, stop)
 
-    def call(self, calls: Calls, job: Job, stop: Stop) -> list[Called]:
-        """See `Runtime.call`."""
+    def ask(self, calls: Calls, job: Job, stop: Stop) -> Calling:
+        """See `Runtime.ask`."""
         step, limits = calls.step, job.resources
         # not its study: one that is submitted for a point or two finds the process of the last one, which has
         # the same code
         key: Key = (step.argv, calls.template, calls.function, limits)
-        with self._taken(key, step, job, calls.folder, limits) as server:
-            return server.call(calls, job.study, stop)
+        server = self._idle.take(key) or self._start(step, job, calls.folder, limits)
+        with self._kept_track_of(server):
+            return _Calling(self, key, server, job.study, calls, stop)
 
     @contextmanager
     def _taken(
         self, key: Key, step: Step, job: Job, folder: Path, limits: Resources
     ) -> Iterator[_Server]:
         server = self._idle.take(key) or self._start(step, job, folder, limits)
-        try:
+        with self._kept_track_of(server):
             yield server
+        self.give_back(key, server)
+
+    @contextmanager
+    def _kept_track_of(self, server: _Server) -> Iterator[None]:
+        try:
+            yield
         except BaseException:
             # nobody knows what it is about
             self._forget(server)
             raise
+
+    def give_back(self, key: Key, server: _Server) -> None:
         if server.usable:
             self._idle.put(key, server)
         else:
@@ -118,12 +127,56 @@ class WarmServers:
         server.end()
 
 
+class _Calling(Calling):
+    def __init__(
+        self, servers: WarmServers, key: Key, server: _Server, study: str, calls: Calls, stop: Stop
+    ) -> None:
+        self._servers, self._key, self._server = servers, key, server
+        self._study, self._calls, self._stop = study, calls, stop
+        self._behind: _Calling | None = None
+        self._told: list[Called] | None = None
+        self._where, self._page = server.take_page()
+        server.ask(_batch(calls, study, self._where))
+
+    def follow(self, calls: Calls, stop: Stop) -> Calling | None:
+        if self._behind is not None or self._told is not None:
+            return None
+        asked = (self._servers, self._key, self._server, self._study, calls, stop)
+        self._behind = _Calling(*asked)
+        return self._behind
+
+    def called(self) -> list[Called]:
+        if self._told is None:
+            try:
+                self._told = self._server.called(self._calls, self._page, self._stop, self._hold)
+            finally:
+                self._leave()
+        return self._told
+
+    def _hold(self) -> None:
+        # the first always counts: its server may still be starting
+        self._calls.held(max(self._page.hold(), 1))
+        if self._behind is not None:
+            self._behind._calls.held(self._behind._page.hold())
+
+    def _leave(self) -> None:
+        # where it failed to be asked, nobody knows what the server is about
+        self._server.usable = self._server.usable and self._told is not None
+        self._server.put_page(self._where, self._page)
+        if self._behind is not None:
+            if self._server.usable:
+                return
+            self._behind._told = _answered(self._behind._page, self._behind._calls)
+        self._servers.give_back(self._key, self._server)
+
+
 class _Server:
     def __init__(self, owner: Owner, step: Step, job: Job, folder: Path, limits: Resources) -> None:
         from queue_runner.workers.runtimes.process import start
 
         self.usable = True
-        self._page: Page | None = None
+        self._pages: list[Page] = []
+        self._free_pages: list[tuple[Path, Page]] = []
         self.temporary = Path(tempfile.mkdtemp(dir=owner.temporary))
         self._mark = uuid.uuid4().hex
         env = environment(job, self.temporary, self.temporary, limits, owner.lock, self._mark)
@@ -144,7 +197,7 @@ class _Server:
         assert step.request is not None
         started = time.monotonic()
         deadline = math.inf if wall_time_s is None else started + wall_time_s
-        self._ask(step.request)
+        self.ask(step.request)
         ended_by, answer = self._answer(limits.memory_bytes, deadline, stop, disk)
         wall_s = time.monotonic() - started
         if answer is None:
@@ -153,16 +206,28 @@ class _Server:
         code, cpu_s, max_rss_bytes, self.usable = answer
         return Outcome(code, wall_s, cpu_s, max_rss_bytes)
 
-    def call(self, calls: Calls, study: str, stop: Stop) -> list[Called]:
-        where = self.temporary / "page"
-        page = self._page = self._page or Page(where)
+    def take_page(self) -> tuple[Path, Page]:
+        """One that has no answers in it, and where it is."""
+        if not self._free_pages:
+            where = self.temporary / f"page-{len(self._pages)}"
+            self._pages.append(Page(where))
+            return where, self._pages[-1]
+        where, page = self._free_pages.pop()
         page.clear()
-        self._ask(_batch(calls, study, where))
+        return where, page
+
+    def put_page(self, where: Path, page: Page) -> None:
+        self._free_pages.append((where, page))
+
+    def called(
+        self, calls: Calls, page: Page, stop: Stop, hold: Callable[[], None]
+    ) -> list[Called]:
+        """What came of the calls that were asked for first."""
         if self._takes_long(stop):
-            calls.held(page.hold())
+            hold()
         ended_by, answer = self._answer(None, math.inf, stop)
         self.usable = answer is not None and answer[3]
-        called = [_called(each, calls.folder) for each in page.answers()]
+        called = _answered(page, calls)
         if answer is None:
             code = self._ended(ended_by)
             if ended_by is None:
@@ -183,7 +248,7 @@ class _Server:
         left = next((path for path in found if path not in known), None)
         return Called(Outcome(code, 0.0, 0.0, 0), time.time(), None, left)
 
-    def _ask(self, request: bytes) -> None:
+    def ask(self, request: bytes) -> None:
         with suppress(BrokenPipeError):  # a server that died shows at its answer
             self._requests.write(struct.pack(">I", len(request)) + request)
             self._requests.flush()
@@ -199,14 +264,14 @@ class _Server:
 
         where, data = self._answers.fileno(), b""
         disk = disk or DiskWatch(None, ())
-        while len(data) < _MOST_ANSWER:
+        while missing := min(_missing(data), _MOST_ANSWER - len(data)):
             ended_by = await_end(where, self._process.pid, memory_bytes, deadline, stop, disk)
             if ended_by is not None:
                 return ended_by, None
-            more = os.read(where, _MOST_ANSWER)
-            data += more
-            if not more or (len(data) >= 4 and len(data) >= 4 + struct.unpack_from(">I", data)[0]):
+            more = os.read(where, missing)
+            if not more:
                 break
+            data += more
         return None, unpacked(data[4:])
 
     def _ended(self, ended_by: str | None) -> int:
@@ -228,10 +293,18 @@ class _Server:
         signal_group(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._answers.close()
-        if self._page is not None:
-            self._page.close()
+        for page in self._pages:
+            page.close()
         kill_marked(MARK, self._mark)
         remove(self.temporary)
+
+
+def _missing(frame: bytes) -> int:
+    """How many bytes there have to be for the next part of a frame; the next frame is left where it is."""
+    if len(frame) < 4:
+        return 4 - len(frame)
+    length: int = struct.unpack_from(">I", frame)[0]
+    return 4 + length - len(frame)
 
 
 def unpacked(answer: bytes) -> _Answered | None:
@@ -262,6 +335,10 @@ def _batch(calls: Calls, study: str, page: Path) -> bytes:
     }
     packed: bytes = msgpack.packb(request)
     return packed
+
+
+def _answered(page: Page, calls: Calls) -> list[Called]:
+    return [_called(each, calls.folder) for each in page.answers()]
 
 
 def _called(answer: Answer, folder: Path) -> Called:

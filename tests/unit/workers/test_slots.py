@@ -21,7 +21,8 @@ def warmed_up(slots: Slots, mean_s: float) -> None:
     """As after a first job that took so long."""
     slots.put([claim(-1, "a")])
     (first,) = slots.take()
-    slots.free(first, mean_s)
+    slots.took(mean_s)
+    slots.free(first)
 
 
 def test_the_first_goes_alone_for_nobody_knows_how_long_it_takes() -> None:
@@ -36,7 +37,7 @@ def test_short_ones_of_a_kind_go_together_in_their_order() -> None:
     slots.put([claim(0, "a"), claim(1, "a"), claim(2, "b"), claim(3, "a")])
     first = slots.take()
     assert numbers(first) == [0, 1]
-    slots.free(first[0], 0.001)
+    slots.free(first[0])
     assert numbers(slots.take()) == [2]
 
 
