@@ -21,6 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import zmq
 from pika import frame, spec
 from redis._parsers import _HiredisParser
 
@@ -32,7 +33,8 @@ from queue_runner.brokers.rabbitmq.foreign import Assembler, too_long
 from queue_runner.brokers.redis.arguments import letter_of
 from queue_runner.brokers.redis.driver import make_wire
 from queue_runner.brokers.redis.failures import speaking_to
-from queue_runner.brokers.zeromq.client import Connection as ZeroMQConnection
+from queue_runner.brokers.zeromq.channel import Line, read_answer
+from queue_runner.brokers.zeromq.listener import Inbox, Listener
 from queue_runner.brokers.zeromq.protocol import ProtocolError
 from queue_runner.brokers.zeromq.server import BrokerServer
 from queue_runner.errors import QueueRunnerError, StudyError, WireError
@@ -216,15 +218,17 @@ def _frames(data: bytes) -> list[bytes]:
 
 
 def zeromq_client(stack: ExitStack) -> Target:
-    """Frames of what calls itself our server: an answer to a call, a pong, a broadcast."""
-    connection = ZeroMQConnection("ipc:///dev/shm/nobody")
-    stack.callback(connection.close)
+    """Frames of what calls itself our server: a broadcast, an answer to a call or to a subscription."""
+    context: zmq.Context[zmq.Socket[bytes]] = stack.enter_context(zmq.Context())
+    listener = Listener(Line(context, "ipc:///dev/shm/nobody", None), Inbox(frozenset({"x:t"})))
+    stack.callback(listener.close)
 
     def take_in(data: bytes) -> None:
-        frames = [(b"", b"ping", b"forget", b"\0")[data[0] % 4] if data else b"", data[1:]]
+        frames = [(b"", b"1", b"forget", b"\0")[data[0] % 4] if data else b"", data[1:]]
         try:
-            connection._take_in(frames)
-        except (ProtocolError, ValueError, TypeError):
+            read_answer(frames, b"1")
+            listener.take_in(frames)
+        except ProtocolError:
             # what the receiving loop expects, and drops
             return
 

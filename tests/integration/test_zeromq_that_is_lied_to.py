@@ -191,28 +191,32 @@ def test_a_client_lives_through_a_server_that_talks_nonsense() -> None:
         port = router.bind_to_random_port("tcp://127.0.0.1")
         connection = Connection(f"tcp://127.0.0.1:{port}")
         nonsense: list[Any] = [
-            b"", b"\xc1", pack(None), pack([]), pack(["ok"]), pack([1, 2, 3, 4]), pack({"a": 1}),
-            pack(["message", 1, 2]), pack(["message", ["t"], b""]), b"\x90" * 10_000,
+            b"", b"\xc1", pack(None), pack([]), pack(["ok"]), pack([1, 2]), pack([1, 2, 3, 4]),
+            pack({"a": 1}), pack({"a": 1, "b": 2}), pack(["message", 1, 2]),
+            pack(["message", ["t"], b""]), b"\x90" * 10_000,
         ]  # fmt: skip
 
-        def serve() -> None:
-            client, number, request = router.recv_multipart()
+        def serve(value: object) -> bytes:
+            client: bytes
+            client, number, _ = router.recv_multipart()
             for body in nonsense:
-                for to in (b"", b"ping", number):
+                for to in (b"", b"another", number):
                     router.send_multipart([client, to, body])
             router.send_multipart([client, b"only one"])
             router.send_multipart([client, b"a", b"b", b"c"])
-            while msgpack.unpackb(request)[1] != "depth":
-                client, number, request = router.recv_multipart()
-            for body in nonsense:
-                router.send_multipart([client, number, body])
-            router.send_multipart([client, number, pack(["ok", [1, 2, 3, 4]])])
+            router.send_multipart([client, number, pack(["ok", value])])
+            return client
 
-        serving = threading.Thread(target=serve)
+        def serve_both() -> None:
+            serve([1, 2, 3, 4])
+            router.send_multipart([serve(None), b"", pack(["message", "x:t", b"heard"])])
+
+        serving = threading.Thread(target=serve_both)
         serving.start()
         try:
             assert connection.call(20.0, "depth", "x:q") == [1, 2, 3, 4]
-            assert connection._thread.is_alive()
+            subscription = connection.subscribe(frozenset({"x:t"}), 20.0)
+            assert subscription.get(20.0) == ("t", b"heard")
         finally:
             connection.close()
             serving.join(20.0)

@@ -1,7 +1,7 @@
 """What client and server say to each other.
 
 A request is two frames, `[request id, msgpack [version, operation, arguments]]`; the reply carries the
-same id and `[status, value]`. Frames with an empty id are pushed by the server: broadcasts and pongs. A
+same id and `[status, value]`. Frames with an empty id are pushed by the server: broadcasts. A
 request that is not answered is sent again with its id, which the server takes for the same request.
 """
 
@@ -26,9 +26,6 @@ CHUNK_MESSAGES = 5000
 
 #: Rows of a request or an answer, and one more for so many bytes: each has a name and numbers.
 _CONTAINERS, _BYTES_EACH = 10_000, 16
-
-#: Seconds between a client's pings, and of silence after which it says that the server is gone.
-PING_S = 1.0
 
 
 class Status(StrEnum):

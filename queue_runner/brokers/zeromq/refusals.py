@@ -8,6 +8,7 @@ after the second time it is asked which mechanism it speaks.
 from __future__ import annotations
 
 import socket
+import uuid
 from urllib.parse import urlsplit
 
 import zmq
@@ -41,7 +42,7 @@ _NO_SERVER_KEYS = (
 class Doorbell:
     """Reads a socket's monitor; to be asked by the thread that owns the socket.
 
-    `final`: the server has said no, so that libzmq will not try again.
+    `final`: the server has said no, so that libzmq will not try again; `met`: how often it has let us in.
     """
 
     def __init__(self, of: zmq.Socket[bytes], address: str, public: bytes | None) -> None:
@@ -50,7 +51,8 @@ class Doorbell:
         self._public = public
         self._hung_up = 0
         self.final = False
-        self.monitor = of.get_monitor_socket(EVENTS)
+        self.met = 0
+        self.monitor = _monitor(of)
 
     def refusal(self) -> str | None:
         """What the events since the last time come to: a text when the server said no."""
@@ -67,6 +69,7 @@ class Doorbell:
             return self._hung_up_on()
         self._hung_up = 0
         self.final = event != zmq.EVENT_HANDSHAKE_SUCCEEDED
+        self.met += event == zmq.EVENT_HANDSHAKE_SUCCEEDED
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             key = (self._public or b"").decode()
             return f"the server does not know this client's key: add {key} to its --clients"
@@ -82,8 +85,18 @@ class Doorbell:
         return _OTHER_SERVER if self._public else _NO_KEYS
 
     def close(self) -> None:
-        self._of.disable_monitor()
+        self._of.monitor(None, 0)
         self.monitor.close()
+
+
+def _monitor(of: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+    address = f"inproc://{uuid.uuid4().hex}"
+    of.monitor(address, EVENTS)
+    monitor: zmq.Socket[bytes] = of.context.socket(zmq.PAIR)
+    # nobody reads it while nothing is asked, and where it is full libzmq waits for its reader
+    monitor.setsockopt(zmq.RCVHWM, 0)
+    monitor.connect(address)
+    return monitor
 
 
 def mechanism_of(address: str) -> str | None:

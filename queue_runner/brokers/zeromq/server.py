@@ -206,7 +206,9 @@ class BrokerServer:
 
     def _turn(self, group: Sequence[Frames]) -> None:
         """Execute a group and whatever time has brought, commit, answer."""
-        requests = [request for frames in group if (request := self._read(frames)) is not None]
+        read = [request for frames in group if (request := self._read(frames)) is not None]
+        # one that was sent again may be here with the first
+        requests = {(request.client, request.id): request for request in read}.values()
         answers: list[tuple[Request, Status, Any]] = []
         try:
             with self._journal.transaction():

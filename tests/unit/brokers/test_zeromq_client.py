@@ -12,19 +12,21 @@ from queue_runner.errors import BrokerUnavailable
 NOWHERE = "tcp://127.0.0.1:1"
 
 
-def test_closing_is_sound_when_its_thread_has_just_seen_it() -> None:
+def test_who_waits_for_a_subscription_hears_of_the_closing_at_once() -> None:
     connection = Connection(NOWHERE)
-    thread = connection._thread
-    seen = connection._closing.set
+    errors: list[BaseException] = []
 
-    def set_and_let_the_thread_end() -> None:
-        seen()
-        connection._hand_over(b"nothing")
-        thread.join()
+    def listen() -> None:
+        try:
+            connection.subscribe(frozenset({"t"}), 600.0)
+        except BrokerUnavailable as error:
+            errors.append(error)
 
-    connection._closing.set = set_and_let_the_thread_end  # type: ignore[method-assign]
+    listening = threading.Thread(target=listen)
+    listening.start()
     connection.close()
-    assert not thread.is_alive()
+    listening.join(30.0)
+    assert [str(error) for error in errors] == [f"zmq+{NOWHERE}: this connection was closed"]
 
 
 def test_a_call_that_meets_the_closing_ends_at_once() -> None:

@@ -1,0 +1,32 @@
+"""What the ZeroMQ server makes of the requests of one turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from queue_runner.brokers.zeromq.protocol import pack_request
+from queue_runner.brokers.zeromq.server import BrokerServer
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[BrokerServer]:
+    server = BrokerServer(["zmq+tcp://127.0.0.1:0"], tmp_path / "journal.sqlite")
+    yield server
+    server._close()
+
+
+def _publish(*bodies: bytes) -> bytes:
+    return pack_request("publish", [["x:q", body, 1, 0, 0.0, 1] for body in bodies])
+
+
+def test_a_request_that_comes_twice_at_once_is_executed_once(server: BrokerServer) -> None:
+    server._turn([[b"client", b"1", _publish(b"a", b"b")]] * 2)
+    assert server._state.depth("x:q") == [2, 0, 0, 0]
+
+
+def test_equal_numbers_of_two_clients_are_two_requests(server: BrokerServer) -> None:
+    server._turn([[client, b"1", _publish(b"a")] for client in (b"one", b"two")])
+    assert server._state.depth("x:q") == [2, 0, 0, 0]
