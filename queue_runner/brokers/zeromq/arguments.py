@@ -81,12 +81,33 @@ def _row(*checks: Check) -> Check:
     return check
 
 
+def _message(value: Any) -> bool:
+    """As a `_row` would, in one call: each message of each request is looked at."""
+    if type(value) is not list or len(value) != 6:
+        return False
+    queue, body, size, priority, delay_s, attempt = value
+    return (
+        type(size) is type(priority) is type(attempt) is int
+        and 1 <= size <= _MAX_COUNT
+        and 0 <= priority <= MAX_PRIORITY
+        and 1 <= attempt <= _MAX_COUNT
+        and _name(queue)
+        and _bytes(body)
+        and _seconds(delay_s)
+    )
+
+
+def _receipt(value: Any) -> bool:
+    if type(value) is not list or len(value) != 2:
+        return False
+    number, token = value
+    return type(number) is type(token) is int and 0 <= number <= _MAX_INT and 0 <= token <= _MAX_INT
+
+
 _id = _integer(0)
-_count = _integer(1, _MAX_COUNT)
 _names = _list_of(_name, _MAX_NAMES)
-_message = _row(_name, _bytes, _count, _integer(0, MAX_PRIORITY), _seconds, _count)
 _messages = _list_of(_message)
-_receipts = _list_of(_row(_id, _id))
+_receipts = _list_of(_receipt)
 
 _ARGUMENTS: dict[str, tuple[Check, ...]] = {
     "publish": (_messages,),

@@ -12,13 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from queue_runner.brokers.base import MAX_BODY_BYTES
 from queue_runner.brokers.zeromq.index import Class, Index, Lease
 from queue_runner.brokers.zeromq.journal import Journal, NewMessage
-from queue_runner.brokers.zeromq.protocol import CHUNK_BYTES, MAX_FRAME_BYTES
-
-#: So many messages of any length go into one frame.
-_FIT_ALWAYS = MAX_FRAME_BYTES // MAX_BODY_BYTES - 1
+from queue_runner.brokers.zeromq.protocol import CHUNK_BYTES
 
 Clock = Callable[[], float]
 
@@ -41,9 +37,12 @@ class State:
         """Build the index from the journal: at the start, and after a transaction that failed."""
         before = getattr(self, "index", Index()).leases
         self.index = Index()
+        #: Bytes of the longest body so far in each queue, so that few lengths have to be asked for.
+        self._longest: dict[str, int] = {}
         now, wall = self._clock(), time.time()
         for row in self._journal.messages():
             kind = Class(row.queue, row.priority, row.size)
+            self._note_length(row.queue, row.length)
             if row.token is not None and row.lease_s is not None:
                 known = before.get(row.id)
                 same = known is not None and known.token == row.token
@@ -54,6 +53,10 @@ class State:
                 self.index.add(row.id, kind, due)
         self.dead = self._journal.dead_counts()
         self._last_id = self._journal.last_id()
+
+    def _note_length(self, queue: str, length: int) -> None:
+        if length > self._longest.get(queue, -1):
+            self._longest[queue] = length
 
     def _release_all(self) -> None:
         leased = [row.id for row in self._journal.messages() if row.token is not None]
@@ -68,6 +71,7 @@ class State:
         now, wall = self._clock(), time.time()
         for queue, body, size, priority, delay_s, attempt in messages:
             self._last_id += 1
+            self._note_length(queue, len(body))
             due = delay_s if delay_s > 0 else None
             stored_due = None if due is None else wall + due
             rows.append((self._last_id, queue, priority, size, attempt, stored_due, body))
@@ -103,7 +107,7 @@ class State:
 
     def _some(self, taken: list[tuple[int, Class]]) -> list[tuple[int, Class]]:
         """As many of them as fit into one answer, at least one; the others are ready as before."""
-        if len(taken) <= _FIT_ALWAYS:
+        if sum(self._longest[kind.queue] for _, kind in taken) <= CHUNK_BYTES:
             return taken
         lengths = self._journal.lengths([number for number, _ in taken])
         left = CHUNK_BYTES
@@ -198,6 +202,7 @@ class State:
         numbers = self._journal.dead_ids(queue, ids)
         for number in numbers:
             row = self._journal.raise_dead(number)
+            self._note_length(row.queue, row.length)
             self.index.add(number, Class(row.queue, row.priority, row.size))
         self.dead[queue] = self.dead.get(queue, 0) - len(numbers)
         return len(numbers)
