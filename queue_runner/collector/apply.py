@@ -11,11 +11,12 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from itertools import groupby
+from operator import add
 from typing import TypeVar
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import BindParameter, Connection, Executable, bindparam, delete, select, update
 
 from queue_runner.collector import schema
 from queue_runner.collector.news import Added, Told
@@ -33,6 +34,48 @@ from queue_runner.model import (
 from queue_runner.wire import encode
 
 T = TypeVar("T")
+
+# Statements that every batch needs are made once: to put one together costs more than to execute it.
+_OF: BindParameter[str] = bindparam("of")
+_FOUND = select(
+    schema.result.c.job, schema.result.c.attempt, schema.result.c.state, schema.result.c.worker
+).where(schema.result.c.job.in_(bindparam("jobs", expanding=True)))
+_SUBMITTED = (
+    update(schema.study)
+    .where(schema.study.c.id == _OF, schema.study.c.submitted < bindparam("upto"))
+    .values(submitted=bindparam("upto"))
+)
+_TAKE_STUDY = (
+    update(schema.study)
+    .where(schema.study.c.id == _OF, ~schema.study.c.known)
+    .values(
+        known=True,
+        **{
+            name: bindparam(f"its_{name}")
+            for name in ("name", "kind", "total", "submitted_at", "record")
+        },
+    )
+)
+_WHOLE_CANCELLED = select(schema.cancel.c.job).where(
+    schema.cancel.c.study == _OF, schema.cancel.c.job == ""
+)
+_COUNTED = tuple(schema.study.c[state.value] for state in State)
+_ADD_FINALS = (
+    update(schema.study)
+    .where(schema.study.c.id == _OF)
+    .values(
+        {column: column + bindparam(f"more_{column.name}") for column in _COUNTED}
+        | {
+            schema.study.c.arrivals: schema.study.c.arrivals + bindparam("more_arrivals"),
+            schema.study.c.last_result_at: bindparam("now"),
+        }
+    )
+    .returning(
+        schema.study.c.arrivals,
+        schema.study.c.known,
+        reduce(add, _COUNTED) >= schema.study.c.total,
+    )
+)
 #: Values bound in one statement; SQLite allowed 999 for a long time.
 _SOME = 500
 #: Jobs of a cancelled study that are looked at together.
@@ -121,14 +164,18 @@ def _lock_studies(connection: Connection, studies: Sequence[str]) -> None:
         for study in studies
     ]
     if rows:
-        connection.execute(
-            schema.inserting(connection, schema.study).on_conflict_do_nothing(), rows
-        )
+        connection.execute(_new_studies(connection.dialect.name), rows)
     if connection.dialect.name == "sqlite":
         return  # its write lock holds everything already
     for some in _chunks(studies):
         query = select(schema.study.c.id).where(schema.study.c.id.in_(some))
         connection.execute(query.order_by(schema.study.c.id).with_for_update()).all()
+
+
+@cache
+def _new_studies(dialect: str) -> Executable:
+    statement: Executable = schema.inserting(dialect, schema.study).on_conflict_do_nothing()
+    return statement
 
 
 def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -140,30 +187,21 @@ def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def _apply_study(connection: Connection, record: StudyRecord) -> None:
-    table = schema.study
-    changed = connection.execute(
-        update(table)
-        .where(table.c.id == record.id, ~table.c.known)
-        .values(
-            known=True,
-            name=record.name,
-            kind=record.kind,
-            total=record.total,
-            submitted_at=record.submitted_at,
-            record=encode(record),
-        )
-    )
+    values = {
+        "of": record.id,
+        "its_name": record.name,
+        "its_kind": record.kind,
+        "its_total": record.total,
+        "its_submitted_at": record.submitted_at,
+        "its_record": encode(record),
+    }
+    changed = connection.execute(_TAKE_STUDY, values)
     if changed.rowcount and _whole_study_cancelled(connection, record.id):
         _cancel_rest(connection, record.id, record.total)
 
 
 def _apply_submitted(connection: Connection, item: JobsSubmitted) -> None:
-    table = schema.study
-    connection.execute(
-        update(table)
-        .where(table.c.id == item.study, table.c.submitted < item.upto)
-        .values(submitted=item.upto)
-    )
+    connection.execute(_SUBMITTED, {"of": item.study, "upto": item.upto})
 
 
 # -- results -------------------------------------------------------------------------------------
@@ -198,13 +236,9 @@ def _apply_results(connection: Connection, results: Sequence[Reported]) -> list[
 
 
 def _stored(connection: Connection, jobs: Sequence[str]) -> dict[str, Stored]:
-    table = schema.result
-    columns = (table.c.job, table.c.attempt, table.c.state, table.c.worker)
     found: dict[str, Stored] = {}
     for some in _chunks(jobs):
-        for job, attempt, state, worker in connection.execute(
-            select(*columns).where(table.c.job.in_(some))
-        ):
+        for job, attempt, state, worker in connection.execute(_FOUND, {"jobs": some}):
             found[job] = Stored(attempt, State(state), worker)
     return found
 
@@ -212,20 +246,14 @@ def _stored(connection: Connection, jobs: Sequence[str]) -> dict[str, Stored]:
 def _add_finals(
     connection: Connection, finals: Sequence[Reported], deltas: dict[str, dict[str, int]]
 ) -> list[tuple[str, Added]]:
-    table = schema.study
-    finished = table.c.succeeded + table.c.failed + table.c.cancelled
     added: list[tuple[str, Added]] = []
     now = time.time()
     rows: list[tuple[object, ...]] = []
     for study, group in groupby(sorted(finals, key=_by_study), key=_by_study):
         arrived = list(group)
-        counted = {name: table.c[name] + delta for name, delta in deltas[study].items()}
-        last, known, done = connection.execute(
-            update(table)
-            .where(table.c.id == study)
-            .values(arrivals=table.c.arrivals + len(arrived), last_result_at=now, **counted)
-            .returning(table.c.arrivals, table.c.known, finished >= table.c.total)
-        ).one()
+        more = {f"more_{state.value}": deltas[study].get(state.value, 0) for state in State}
+        values = {"of": study, "more_arrivals": len(arrived), "now": now, **more}
+        last, known, done = connection.execute(_ADD_FINALS, values).one()
         first = last - len(arrived) + 1
         rows += [_row(each, first + place) for place, each in enumerate(arrived)]
         if known:
@@ -277,7 +305,7 @@ def _add_history(connection: Connection, history: Sequence[Reported]) -> None:
     ]
     if rows:
         connection.execute(
-            schema.inserting(connection, schema.attempt).on_conflict_do_nothing(), rows
+            schema.inserting(connection.dialect.name, schema.attempt).on_conflict_do_nothing(), rows
         )
 
 
@@ -295,7 +323,7 @@ def _to_history(connection: Connection, jobs: Sequence[str]) -> None:
     for some in _chunks(jobs):
         moved = select(*columns).where(final.c.job.in_(some))
         connection.execute(
-            schema.inserting(connection, schema.attempt)
+            schema.inserting(connection.dialect.name, schema.attempt)
             .from_select([column.name for column in columns], moved)
             .on_conflict_do_nothing()
         )
@@ -309,7 +337,9 @@ def _apply_cancel(connection: Connection, request: CancelRequest) -> list[Cancel
     """Jobs without a final result get one that says cancelled; workers are told to stop them."""
     jobs = request.jobs or ("",)
     rows = [{"study": request.study, "job": job} for job in jobs]
-    connection.execute(schema.inserting(connection, schema.cancel).on_conflict_do_nothing(), rows)
+    connection.execute(
+        schema.inserting(connection.dialect.name, schema.cancel).on_conflict_do_nothing(), rows
+    )
     if request.jobs:
         _cancel_jobs(connection, request.study, request.jobs)
     else:
@@ -421,6 +451,4 @@ def _lift(connection: Connection, request: RetryRequest) -> list[Cancel]:
 
 
 def _whole_study_cancelled(connection: Connection, study: str) -> bool:
-    table = schema.cancel
-    query = select(table.c.job).where(table.c.study == study, table.c.job == "")
-    return connection.execute(query).first() is not None
+    return connection.execute(_WHOLE_CANCELLED, {"of": study}).first() is not None

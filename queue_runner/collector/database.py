@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, delete, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Row, bindparam, delete, func, select
 from sqlalchemy.exc import DBAPIError
 
 from queue_runner.collector import schema
@@ -38,6 +38,28 @@ FRESH_S = 10.0
 _FORGET_S = 3600.0
 #: Seconds between looks of those who wait without an ear for the news.
 _LOOK_S = 0.05
+
+
+# Statements of those who wait are made once: to put one together costs more than to execute it.
+_STUDY = (
+    select(schema.study)
+    .where(
+        schema.study.c.known,
+        (schema.study.c.id == bindparam("study")) | (schema.study.c.name == bindparam("study")),
+    )
+    # an id is never another study's name by accident, but be sure that the id wins
+    .order_by((schema.study.c.id == bindparam("study")).desc(), schema.study.c.submitted_at.desc())
+    .limit(1)
+)
+_ARRIVED = (
+    select(schema.result.c.arrival, schema.result.c.body)
+    .where(
+        schema.result.c.study == bindparam("study"),
+        schema.result.c.arrival > bindparam("after"),
+    )
+    .order_by(schema.result.c.arrival)
+    .limit(bindparam("most"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,16 +185,8 @@ class Database:
         return decode(record, StudyRecord)
 
     def _study_row(self, study: str) -> Row[tuple[object, ...]]:
-        table = schema.study
-        query = (
-            select(table)
-            .where(table.c.known, (table.c.id == study) | (table.c.name == study))
-            # an id is never another study's name by accident, but be sure that the id wins
-            .order_by((table.c.id == study).desc(), table.c.submitted_at.desc())
-            .limit(1)
-        )
         with self._reading() as connection:
-            row = connection.execute(query).first()
+            row = connection.execute(_STUDY, {"study": study}).first()
         if row is None:
             raise NotFound(f"no study {study!r}; `queue-runner status` lists them")
         return row
@@ -219,15 +233,9 @@ class Database:
         """`arrivals` as the messages that they came as; does not wait."""
         # asked first: when it says that all have come, the next question finds them
         status = self._study_row(study)
-        table = schema.result
-        query = (
-            select(table.c.arrival, table.c.body)
-            .where(table.c.study == status.id, table.c.arrival > cursor)
-            .order_by(table.c.arrival)
-            .limit(limit)
-        )
+        asked = {"study": status.id, "after": cursor, "most": limit}
         with self._reading() as connection:
-            rows = connection.execute(query).all()
+            rows = connection.execute(_ARRIVED, asked).all()
         done = len(rows) < limit and _status(status, 0).done
         return Arrived([row.body for row in rows], rows[-1].arrival if rows else cursor, done)
 
@@ -332,7 +340,7 @@ def _worker_status(beat: Heartbeat, age_s: float) -> WorkerStatus:
 
 
 def _upsert_worker(connection: Connection) -> Any:
-    statement = schema.inserting(connection, schema.worker)
+    statement = schema.inserting(connection.dialect.name, schema.worker)
     return statement.on_conflict_do_update(
         index_elements=["worker"],
         set_={"heard_at": statement.excluded.heard_at, "body": statement.excluded.body},

@@ -16,7 +16,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Connection,
     Engine,
     Float,
     Index,
@@ -181,8 +180,7 @@ def _make_tables(engine: Engine) -> None:
         )
 
 
-def inserting(connection: Connection, table: Table) -> Any:
-    """The INSERT of this kind of database, which knows ON CONFLICT."""
+def inserting(dialect: str, table: Table) -> Any:
+    """The INSERT of a kind of database, which knows ON CONFLICT."""
     # only the module of the database in use: that of PostgreSQL takes long to import
-    dialect = import_module(f"sqlalchemy.dialects.{connection.dialect.name}")
-    return dialect.insert(table)
+    return import_module(f"sqlalchemy.dialects.{dialect}").insert(table)
