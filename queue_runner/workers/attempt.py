@@ -142,7 +142,7 @@ def end_call(
     def attempted(record: _Record) -> None:
         kind = find_kind(job.kind)
         record.logs.append(call.step.log)
-        record.timings[f"step:{call.step.name}"] = round(called.outcome.wall_s, 6)
+        record.timings[f"step:{call.step.name}"] = round(called.wall_s, 6)
         with _ending(place, kind, job, folder, stop, record):
             _take_over(called, folder)
             record.tail = log_tail(folder / call.step.log)

@@ -140,10 +140,10 @@ class CallLane:
             called = asked.calling.called()
         kind, facts = find_kind(asked.turns[0].job.kind), dict[str, str]()
         for turn, each, call in zip(asked.turns, called, asked.calls, strict=False):
-            if each.folder is None and each.outcome.exit_code == 0:
+            if each.folder is None and each.exit_code == 0:
                 facts = facts or self._facts(kind, turn.job)
                 yield self._result(kind, turn, each, call, facts)
-            elif each.outcome.exit_code == NOT_STARTED:
+            elif each.exit_code == NOT_STARTED:
                 yield attempt_job(self._place, turn.job, turn.attempt, asked.stop)
             else:
                 yield end_call(self._place, turn.job, turn.attempt, each, call, asked.stop)
@@ -164,7 +164,7 @@ class CallLane:
     def _result(
         self, kind: Kind, turn: Turn, called: Called, call: Call, facts: Mapping[str, str]
     ) -> Result:
-        job, wall_s = turn.job, called.outcome.wall_s
+        job, wall_s = turn.job, called.wall_s
         metrics, failure = {}, None
         try:
             if called.returned is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePath
+from typing import Any, NamedTuple
 
 from queue_runner.model import Job
 from queue_runner.workers.kinds.base import Call, Kind, Step, is_short
@@ -12,7 +13,18 @@ from queue_runner.workers.kinds.base import Call, Kind, Step, is_short
 _SPAWNER = (sys.executable, "-m", "queue_runner.workers.spawner")
 
 
+class _Known(NamedTuple):
+    """A call, and all of its job that it depends on."""
+
+    fields: tuple[Any, ...]
+    call: Call | None
+
+
 class CommandKind(Kind):
+    def __init__(self) -> None:
+        # of the last job; replaced, never changed. Many jobs of a study have in common what is asked for here
+        self._known = _Known((), None)
+
     def prepare(self, job: Job, folder: Path) -> None:
         """The bundle is all that a command needs."""
 
@@ -27,6 +39,13 @@ class CommandKind(Kind):
 
     def call(self, job: Job) -> Call | None:
         """One program that is done when it has ended, and may be started by one process after another."""
+        fields = (job.spec, job.resources, job.measure, job.keep, job.image)
+        known = self._known
+        if known.fields != fields:
+            known = self._known = _Known(fields, self._call(job))
+        return known.call
+
+    def _call(self, job: Job) -> Call | None:
         if not is_short(job) or len(job.spec["steps"]) != 1:
             return None
         (step,) = self.steps(job, Path())

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from queue_runner.model import Job, Resources
 from queue_runner.workers.kinds.base import Step
@@ -102,16 +102,20 @@ class Calls:
     held: Callable[[int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Called:
+class Called(NamedTuple):
     """How one call ended. returned: JSON, or None; folder: its work folder, None where that is as it was
     made and nothing was printed.
     """
 
-    outcome: Outcome
+    exit_code: int
+    wall_s: float
     started_at: float
     returned: str | None
     folder: Path | None
+
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome(self.exit_code, self.wall_s, 0.0, 0)
 
 
 class Calling(ABC):

@@ -246,7 +246,7 @@ class _Server:
         known = {each.folder for each in called}
         found = calls.folder.glob(FOLDERS.format(pid=self._process.pid, number="*"))
         left = next((path for path in found if path not in known), None)
-        return Called(Outcome(code, 0.0, 0.0, 0), time.time(), None, left)
+        return Called(code, 0.0, time.time(), None, left)
 
     def ask(self, request: bytes) -> None:
         with suppress(BrokenPipeError):  # a server that died shows at its answer
@@ -343,6 +343,6 @@ def _answered(page: Page, calls: Calls) -> list[Called]:
 
 def _called(answer: Answer, folder: Path) -> Called:
     code, started_at, wall_s, returned, name = answer
-    outcome = Outcome(code, wall_s, 0.0, 0)
     # the process is a user's: what it says may not lead elsewhere
-    return Called(outcome, started_at, returned, None if name is None else folder / Path(name).name)
+    where = None if name is None else folder / Path(name).name
+    return Called(code, wall_s, started_at, returned, where)
