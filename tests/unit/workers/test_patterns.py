@@ -25,8 +25,9 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def processes() -> list[psutil.Process]:
-    children = psutil.Process().children()
-    return [each for each in children if matching.__file__ in each.cmdline()]
+    # others' tests may have left some that have ended, and have no command line any more
+    alive = [c for c in psutil.Process().children() if c.status() != psutil.STATUS_ZOMBIE]
+    return [each for each in alive if matching.__file__ in each.cmdline()]
 
 
 def found(log: Path, *searches: tuple[str, str]) -> list[str | float | None]:
