@@ -16,10 +16,14 @@ _SHORT = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}"
 
 
 class Server:
-    """Gives each request the same bytes. heard: the first line of each request, and its connection."""
+    """Gives each request the same bytes.
+
+    heard: the first line of each request, and its connection; ended: released for each of these that has.
+    """
 
     def __init__(self, answer: bytes, hang_up: bool) -> None:
         self.heard: list[tuple[bytes, int]] = []
+        self.ended = threading.Semaphore(0)
         self._answer, self._hang_up = answer, hang_up
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
@@ -36,6 +40,7 @@ class Server:
                 with connection, suppress(OSError):
                     while self._request(connection, number) and not self._hang_up:
                         pass
+                self.ended.release()
 
     def _request(self, connection: socket.socket, number: int) -> bool:
         head = b""
@@ -87,6 +92,7 @@ def test_one_that_has_ended_is_not_used_again() -> None:
     with serving(hang_up=True) as server, session(server.url) as http:
         for _ in range(3):
             assert succeeded(http.request("GET", "/"))
+            assert server.ended.acquire(timeout=10)
     assert [number for _, number in server.heard] == [1, 2, 3]
 
 
