@@ -17,6 +17,7 @@ import msgpack
 import pytest
 from docker import DockerClient
 from docker.models.containers import Container
+from docker.types import CancellableStream
 
 from queue_runner.errors import EngineRefused, EngineUnavailable, JobError, QueueRunnerError
 from queue_runner.images.engine import open_engine
@@ -310,6 +311,23 @@ def test_python_functions_are_called_in_the_image(run: Run, runtime: DockerRunti
     assert outcome.exit_code == 0, log
     assert "called" in log
     assert json.loads((folder / ".returned.json").read_text()) == {"twice": 42}
+
+
+def test_what_it_asks_the_engine_is_closed_with_the_container(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not by the garbage collector, much later."""
+    streams: list[CancellableStream] = []
+    made = CancellableStream.__init__
+
+    def record(self: CancellableStream, *told: Any) -> None:
+        made(self, *told)
+        streams.append(self)
+
+    monkeypatch.setattr(CancellableStream, "__init__", record)
+    assert run("print(1)")[0].exit_code == 0
+    assert streams
+    assert all(each._response.raw.closed for each in streams)
 
 
 # -- images ------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import threading
 from abc import ABC, abstractmethod
 from typing import Any
 
-from queue_runner.workers.runtimes.docker.events import EVENT_S, has_noted
+from queue_runner.workers.runtimes.docker.events import EVENT_S, has_noted, let_go
 
 #: Before any container: the engine tells what it has noted already, and then what comes.
 _EVER = 1
@@ -66,6 +66,7 @@ class Watched(End):
 
     def __init__(self, container: Any) -> None:
         self.noted: set[str] = set()
+        self._letting_go = threading.Lock()
         self._events = container.client.api.events(
             since=_EVER,
             filters={"container": container.id, "event": ["kill", "oom", "die"]},
@@ -80,13 +81,15 @@ class Watched(End):
                 if event["Action"] == "die":
                     return int(event["Actor"]["Attributes"]["exitCode"])
         finally:
-            self._events.close()
+            with self._letting_go:
+                let_go(self._events)
         raise ConnectionError("the engine told no more of a container that had not ended")
 
     def close(self) -> None:
         super().close()
         # the thread ends with it
-        self._events.close()
+        with self._letting_go:
+            self._events.close()
 
     @property
     def killed(self) -> bool:

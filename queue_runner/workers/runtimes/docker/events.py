@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +26,17 @@ def has_noted(container: Any, event: str, late_s: float) -> bool:
     try:
         return next(iter(events), None) is not None
     finally:
-        events.close()
+        let_go(events)
+
+
+def let_go(stream: Any) -> None:
+    """Close a stream of docker-py's that nobody reads. It leaves the connection itself to the garbage
+    collector (docker/types/daemon.py), which a daemon seldom runs.
+    """
+    # the engine, or another thread, may have ended it
+    with suppress(OSError):
+        stream.close()
+    stream._response.close()
 
 
 def seconds(timestamp: str) -> float:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from queue_runner.workers.runtimes.docker.events import let_go
+
 #: Seconds for a thread to end whose socket was shut down.
 _END_S = 10.0
 _HEAD = struct.Struct(">BxxxL")
@@ -86,6 +88,7 @@ class Followed:
         self._thread.join(wait_s)
         self._stream.close()
         self._thread.join(_END_S)
+        let_go(self._stream)
 
 
 class Talk:
