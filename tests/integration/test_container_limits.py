@@ -232,8 +232,7 @@ with multiprocessing.get_context("fork").Pool(4) as pool:
     assert float(printed.splitlines()[-1]) < 4 * 1.4  # of one core, for four seconds
 
 
-def test_it_cannot_have_more_processes_than_said(run: Run) -> None:
-    code = """
+MANY_PROCESSES = """
 import os, sys, threading, time
 count = 0
 try:
@@ -246,7 +245,10 @@ print(count)
 sys.stdout.flush()
 os._exit(0)
 """
-    _, printed = run(code)
+
+
+def test_it_cannot_have_more_processes_than_said(run: Run) -> None:
+    _, printed = run(MANY_PROCESSES)
     assert 1000 < int(printed.splitlines()[-1]) <= 4096
 
 

@@ -19,6 +19,7 @@ from queue_runner.workers.runtimes import warm
 from queue_runner.workers.runtimes.base import Stop
 from queue_runner.workers.runtimes.processes import is_running
 from tests.integration.system import eventually
+from tests.integration.test_calls import together
 
 Make = Callable[..., list[Job]]
 
@@ -43,20 +44,6 @@ def jobs(place: Workplace, tmp_path: Path) -> Make:
         return [replace(job, **fields) for job in made]  # type: ignore[arg-type]
 
     return make
-
-
-def together(place: Workplace, jobs: list[Job], stop: Stop | None = None) -> list[Result]:
-    """All of them through the lane, as the daemon does it."""
-    lane, stop = CallLane(place), stop or Stop()
-    turns = [Turn(job, 1) for job in jobs]
-    assert len({lane.key(job) for job in jobs} - {None}) == 1
-    results: list[Result] = []
-    try:
-        while len(results) < len(turns) and not stop.thrown:
-            results += lane.run(turns[len(results) :], stop, lambda begun: None)
-        return results
-    finally:
-        lane.close()
 
 
 def essence(result: Result) -> object:

@@ -31,6 +31,7 @@ from tests.integration.system import (
     study_folder,
     submitted_table,
 )
+from tests.integration.test_container_limits import MANY_PROCESSES
 from tests.integration.test_docker_runtime import (
     PROBE,
     SLEEPER,
@@ -356,20 +357,7 @@ def test_too_much_memory_is_told_from_other_ends(run: Run) -> None:
 
 
 def test_it_cannot_have_more_processes_than_said(run: Run) -> None:
-    code = """
-import os, sys, threading, time
-count = 0
-try:
-    while count < 6000:
-        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
-        count += 1
-except RuntimeError:
-    pass
-print(count)
-sys.stdout.flush()
-os._exit(0)
-"""
-    assert 1000 < int(run(code, name="first")[1].splitlines()[-1]) <= 4096
+    assert 1000 < int(run(MANY_PROCESSES, name="first")[1].splitlines()[-1]) <= 4096
     assert run("", name="second")[0].exit_code == 0
 
 
