@@ -64,8 +64,7 @@ class Uploads:
 
     def _partial_standing(self, sha256: str) -> Standing:
         with self._speaking():
-            partial = self._partial(sha256)
-            return Standing(partial.stat().st_size if partial.exists() else 0, False)
+            return Standing(_size(self._partial(sha256)), False)
 
     def append(
         self, sha256: str, offset: int, size_bytes: int, piece: bytes | bytearray
@@ -166,7 +165,7 @@ class Uploads:
         quota = self.limits.quota_bytes
         if quota is None:
             return
-        others = sum(path.stat().st_size for path in self._folder.glob("*.up") if path != partial)
+        others = sum(_size(path) for path in self._folder.glob("*.up") if path != partial)
         if self._used(quota - others - size_bytes) + others + size_bytes > quota:
             raise StoreFull(
                 f"{size_bytes} bytes more than fit into the store's quota of {quota} bytes."
@@ -209,3 +208,11 @@ class Uploads:
 
     def _partial(self, sha256: str) -> Path:
         return self._folder / f"{sha256}.up"
+
+
+def _size(upload: Path) -> int:
+    """Bytes; 0 where there is none, or where another thread has just completed it."""
+    try:
+        return upload.stat().st_size
+    except FileNotFoundError:
+        return 0

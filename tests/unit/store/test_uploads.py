@@ -138,6 +138,16 @@ def test_many_senders_of_one_content(uploads: Uploads, store: Store) -> None:
     assert content_of(store, NAME) == CONTENT
 
 
+def test_an_upload_that_another_has_just_completed_is_no_obstacle(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads = make(store, tmp_path, quota_bytes=10 * SIZE)
+    monkeypatch.setattr(Path, "exists", lambda path: True)
+    monkeypatch.setattr(Path, "glob", lambda path, pattern: [path / "gone.up"])
+    assert uploads.standing(NAME) == Standing(0, False)
+    assert uploads.append(NAME, 0, SIZE, CONTENT).complete
+
+
 def test_a_file_has_a_limit(store: Store, tmp_path: Path) -> None:
     uploads = make(store, tmp_path, object_bytes=SIZE - 1)
     with pytest.raises(TooBig, match=f"{SIZE} bytes.*{SIZE - 1} at most.*--store-max-file"):
