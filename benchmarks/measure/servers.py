@@ -40,6 +40,18 @@ def servers(names: Sequence[str]) -> Iterator[dict[str, str]]:
         yield urls
 
 
+@contextmanager
+def server(name: str) -> Iterator[str | None]:
+    """The URL of a server for this measurement alone, or of yours, as it is; None for a ZeroMQ server, which
+    has yet to be started.
+    """
+    if name in ("redis", "rabbitmq"):
+        with servers([name]) as urls:
+            yield urls[name]
+    else:
+        yield None if name == "zmq" else name
+
+
 def _flush_every_second(url: str) -> None:
     """What peers' users have at most; our own setting, `always`, costs more for each message alone."""
     import redis

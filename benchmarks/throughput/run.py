@@ -17,8 +17,6 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -26,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import machine
 from measure.contender import Effort, Figures, Place
 from measure.scale import Scale
-from measure.servers import servers
+from measure.servers import server
 
 
 def measure(url: str | None, jobs: int, cores: int) -> Figures:
@@ -38,16 +36,6 @@ def measure(url: str | None, jobs: int, cores: int) -> Figures:
             return scale.measure("scale", Effort(0.0, jobs))
         finally:
             scale.stop()
-
-
-@contextmanager
-def server(name: str) -> Iterator[str | None]:
-    """A server for this measurement alone, or the URL as it is."""
-    if name in ("redis", "rabbitmq"):
-        with servers([name]) as urls:
-            yield urls[name]
-    else:
-        yield None if name == "zmq" else name
 
 
 def main() -> None:

@@ -101,6 +101,20 @@ def test_a_short_run_has_all_its_figures(tmp_path: Path) -> None:
     assert left_with(mark) == []
 
 
+def test_the_legs_of_lone_jobs_are_told_and_nothing_is_left() -> None:
+    mark = marked()
+    command = [sys.executable, str(ROOT / "benchmarks/latency/run.py"), "--jobs", "3", "zmq"]
+    done = subprocess.run(command, env=os.environ | mark, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    head, _, *rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()
+    ]
+    assert head == ["ms, median", "zmq"]
+    assert {"**all**", "broker: to the worker", "*CPU time:* collector"} <= {row[0] for row in rows}
+    assert all(float(figure) >= 0 for _, figure in rows)
+    assert left_with(mark) == []
+
+
 @pytest.mark.parametrize(
     ("workload", "said"),
     [("fine", "{'count': 1}"), ("hang", "measure: no answer in 3 s"), ("die", "ended in measure")],

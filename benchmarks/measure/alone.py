@@ -1,0 +1,76 @@
+"""Jobs one at a time, and where each was when."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from measure.contender import Effort, Figures
+from measure.cpu import CpuTime
+from measure.legs import medians_ms
+from measure.marks import Marks, read
+from measure.peers.queue_runner import QueueRunnerPeer
+from measure.traced import trace_client, trace_publishing
+
+#: `noop`, which tells when it was called.
+_TASK = """\
+import time
+
+
+def noop(x):
+    return {"y": x, "at": time.monotonic()}
+"""
+_WARM_UP = 20
+_RESULT_S = 60.0
+
+
+class Alone(QueueRunnerPeer):
+    """Its figures are milliseconds: medians by what happens in them (`legs`), and of CPU time by process."""
+
+    def start(self) -> None:
+        self._path = self.place.folder / "marks"
+        self._marks = Marks(self._path)
+        trace_client(self._marks)
+        super().start()
+        trace_publishing(self._marks, self.client.broker)
+
+    def run(self, daemon: str, *arguments: str) -> None:
+        program = (sys.executable, "-m", "measure.traced", str(self._path), "queue-runner", daemon)
+        path = {"PYTHONPATH": str(Path(__file__).parents[1])}
+        self.spawn(*program, *arguments, "--log-level", "warning", env=path)
+
+    def fields(self, task: str, count: int) -> Mapping[str, Any]:
+        template = self.place.folder / "traced"
+        if not template.exists():
+            template.mkdir()
+            (template / "tasks.py").write_text(_TASK)
+        function = {"files": str(template), "call": "tasks:noop"}
+        return {"kind": "python", "parameters": {"x": [0]}, "python": function}
+
+    def measure(self, workload: str, effort: Effort) -> Figures:
+        for _ in range(_WARM_UP):
+            self._one()
+        before = sum(1 for _ in read(self._path))
+        count = effort.count or 1
+        cpu, client_s = CpuTime(), time.process_time()
+        for _ in range(count):
+            self._one()
+        client_s = time.process_time() - client_s
+        cpu.look()
+        took = {"client": 1e6 * client_s / count, **cpu.us_per_job(count)}
+        took["all"] = sum(each for name, each in took.items() if name != "all")
+        return {
+            **medians_ms(list(read(self._path))[before:]),
+            **{f"{name}_cpu": us / 1000 for name, us in took.items()},
+        }
+
+    def _one(self) -> None:
+        handle = self.client.submit(self.study("noop", 1))
+        for result in handle.as_completed(_RESULT_S):
+            self._marks.add("known")
+            at = result.metrics["at"]
+            assert isinstance(at, float)
+            self._marks.add("called", at)
