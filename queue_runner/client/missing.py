@@ -8,11 +8,12 @@ So the three are asked in that order.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queue_runner.brokers.base import Broker, Message
 from queue_runner.client.submit import BATCH, batches, job_message
-from queue_runner.errors import FixThis
+from queue_runner.errors import CollectorUnavailable, FixThis
 from queue_runner.model import INBOX_QUEUE, MissingJob, StudyRecord, job_queue
 from queue_runner.records import Records
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from queue_runner.client.client import Client
 
 _PAGE = 1000
+#: Seconds within which a collector that runs has acknowledged what it has taken in, and long since told.
+_ACKNOWLEDGED_S = 1.0
 
 
 def send_missing(client: Client, study: str, *, anyway: bool) -> int:
@@ -38,6 +41,8 @@ def send_missing(client: Client, study: str, *, anyway: bool) -> int:
 
 
 def _insist_on_empty_queues(client: Client, record: StudyRecord) -> None:
+    with suppress(CollectorUnavailable):  # what is still there then is counted below
+        client.await_inbox(_ACKNOWLEDGED_S)
     running = client.records.status(record.id).running
     for queue in (job_queue(record.queue), INBOX_QUEUE):
         held = max(_held(client.broker, queue), running)

@@ -4,6 +4,10 @@ The first batch travels with the study, each later one with a `JobsSubmitted` fo
 the batches *before* it, which have been confirmed: brokers may store a part of what they are given and fail,
 and a note that is there before its jobs would have them never sent. So a client that was killed half-way
 repeats two batches at most, and the collector keeps one result per job in any case.
+
+Where one batch is all, the study comes after it, with its note: a worker has the job by then, and the
+collector one batch less to take in while it waits for the result. A result that comes before its study waits
+for it in the collector's database.
 """
 
 from __future__ import annotations
@@ -76,15 +80,17 @@ def submit_jobs(
     Raises `BrokerUnavailable`, `BrokerRefused`, `StudyError`, `KeysRefused`.
     """
     upto = start
-    # a result that comes before its study waits for it in the collector's database
-    note = to_inbox(record, seal)
+    news = [to_inbox(record, seal)]
+    with_jobs = record.total - start > BATCH
     for batch in batches(jobs, BATCH):
-        broker.publish([note, *(job_message(job, seal=seal) for job in batch)], timeout_s)
+        messages = [job_message(job, seal=seal) for job in batch]
+        broker.publish([*news, *messages] if with_jobs else messages, timeout_s)
         upto += len(batch)
         note = to_inbox(JobsSubmitted(study=record.id, upto=upto), seal)
+        news = [note] if with_jobs else [*news, note]
         if progress is not None:
             progress(upto, record.total)
-    broker.publish([note], timeout_s)
+    broker.publish(news, timeout_s)
     return upto - start
 
 

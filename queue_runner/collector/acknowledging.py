@@ -1,4 +1,8 @@
-"""What has been committed goes onto the disk and is acknowledged, while the next messages are taken in."""
+"""What has been committed goes onto the disk and is acknowledged, while the next messages are taken in.
+
+Nobody waits for that, and it takes its turns with who takes in and answers; so a few items wait a moment for
+those that come next: a study for the result of its only job.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ from queue_runner.model import Cancel
 #: Items that may be on their way to the disk before the next are taken in. A few do not wait for the
 #: disk; where many come, those that come meanwhile are one batch, which costs less for each.
 _MOST = 100
+#: Seconds that they wait for others, while they are few and nobody is to be told of them.
+_LINGER_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +37,12 @@ class Acknowledger:
     """
 
     def __init__(
-        self, flush: Callable[[], None], acknowledge: Callable[[Sequence[Taken]], None]
+        self,
+        flush: Callable[[], None],
+        acknowledge: Callable[[Sequence[Taken]], None],
+        linger_s: float = _LINGER_S,
     ) -> None:
-        self._flush, self._acknowledge = flush, acknowledge
+        self._flush, self._acknowledge, self._linger_s = flush, acknowledge, linger_s
         self._changed = threading.Condition()
         self._waiting: list[Taken] = []
         self._items = 0
@@ -44,7 +53,8 @@ class Acknowledger:
         with self._changed:
             self._waiting.append(taken)
             self._items += taken.items
-            self._changed.notify_all()
+            if len(self._waiting) == 1 or self._hurries():
+                self._changed.notify_all()
             self._changed.wait_for(lambda: self._items <= _MOST or self._ending)
 
     def finish(self) -> None:
@@ -68,5 +78,10 @@ class Acknowledger:
     def _next(self) -> list[Taken]:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._ending)
+            self._changed.wait_for(self._hurries, self._linger_s)
             batches, self._waiting = self._waiting, []
             return batches
+
+    def _hurries(self) -> bool:
+        concerns = any(taken.told or taken.dead for taken in self._waiting)
+        return concerns or self._ending or self._items > _MOST

@@ -97,6 +97,8 @@ def _config(app: Starlette, certificate: Certificate | None) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
+        # nobody here looks at where a request came from
+        proxy_headers=False,
         h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
         timeout_graceful_shutdown=int(_STOP_S),
         ssl_certfile=None if certificate is None else certificate.chain,

@@ -74,6 +74,44 @@ def test_no_note_is_ahead_of_its_jobs(zeromq_url: str) -> None:
         assert max(notes) <= broker.depth(_JOBS).ready == BATCH
 
 
+class Kept:
+    """A broker that only keeps what it is given, call by call."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+
+    def publish(self, messages: Sequence[Message], timeout_s: float = 30.0) -> None:
+        self.calls.append([_what(message) for message in messages])
+
+
+def _what(message: Message) -> str:
+    if message.queue != INBOX_QUEUE:
+        return "job"
+    ((item, _),) = decode_batch(message.body, (JobsSubmitted, StudyRecord))
+    return f"up to {item.upto}" if isinstance(item, JobsSubmitted) else "study"
+
+
+@pytest.mark.parametrize(
+    ("jobs", "start", "calls"),
+    [
+        (2, 0, [["job", "job"], ["study", "up to 2"]]),
+        (3, 1, [["job", "job"], ["study", "up to 3"]]),
+        (
+            BATCH + 1,
+            0,
+            [["study", *["job"] * BATCH], [f"up to {BATCH}", "job"], [f"up to {BATCH + 1}"]],
+        ),
+    ],
+)
+def test_the_study_comes_after_its_jobs_where_they_are_one_batch(
+    jobs: int, start: int, calls: list[list[str]]
+) -> None:
+    study, kept = study_of(jobs), Kept()
+    broker: Broker = kept  # type: ignore[assignment]
+    submit_jobs(broker, study.record(None, 0.0), study.jobs(None, start), start=start)
+    assert kept.calls == calls
+
+
 class Bench:
     """A broker, a collector on a database, and a client; jobs are "run" by `work`."""
 
