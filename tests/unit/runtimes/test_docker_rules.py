@@ -18,11 +18,13 @@ from queue_runner.images.engine import engine_errors
 from queue_runner.workers.kinds.base import Step
 from queue_runner.workers.runtimes.base import Stop
 from queue_runner.workers.runtimes.docker.attempt import Attempt
+from queue_runner.workers.runtimes.docker.containers import Containers
 from queue_runner.workers.runtimes.docker.cpus import Cpus
 from queue_runner.workers.runtimes.docker.images import pin, repository
 from queue_runner.workers.runtimes.docker.refusals import refused
 from queue_runner.workers.runtimes.docker.runtime import _cpu_numbers
 from queue_runner.workers.runtimes.docker.site import ImageSite
+from tests.unit.runtimes.flickering import Flickering
 
 STEP = Step("solve", ("solve",), "log.solve")
 
@@ -127,6 +129,7 @@ import os, sys
 from pathlib import Path
 from queue_runner.workers.runtimes.base import Stop
 from queue_runner.workers.runtimes.docker.attempt import Attempt
+from queue_runner.workers.runtimes.docker.containers import Containers
 from queue_runner.workers.runtimes.docker.cpus import Cpus
 with Cpus([0], Path(sys.argv[1])).taken(1) as mine:
     print(mine, flush=True)
@@ -143,17 +146,9 @@ def test_the_cpus_of_a_killed_worker_are_free(tmp_path: Path) -> None:
         assert mine == (0,)
 
 
-class Gone:
-    """A client whose engine went away."""
-
-    @property
-    def containers(self) -> Any:
-        raise requests.exceptions.ConnectionError("Connection aborted.")
-
-
 def test_an_engine_that_goes_while_an_image_is_asked_is_no_fault_of_the_job() -> None:
     image = SimpleNamespace(id="sha256:0", attrs={"Config": {"Env": []}})
-    site = ImageSite(cast("Any", Gone()), cast("Any", image), {})
+    site = ImageSite(Containers(cast("Any", Flickering(away=10**9)), {}), cast("Any", image))
     for ask in (
         lambda: site.which("solve"),
         lambda: site.newest("/opt/*"),

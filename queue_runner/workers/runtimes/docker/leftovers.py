@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from queue_runner.images.engine import engine_errors
 from queue_runner.workers.runtimes import owner as owners
@@ -30,15 +30,18 @@ def remove(client: DockerClient, wanted: Mapping[str, str]) -> int:
     labels = [f"{name}={value}" for name, value in wanted.items()]
     with engine_errors():
         found = client.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
-        return sum(remove_one(container) for container in found)
+        return sum(remove_one(client, str(container.id)) for container in found)
 
 
-def remove_one(container: Any) -> bool:
-    """Remove a container, running or not; False where somebody else was faster, or is just doing it."""
+def remove_one(client: DockerClient, name: str) -> bool:
+    """Remove a container, running or not; False where somebody else was faster, or is just doing it.
+
+    name: or its id.
+    """
     from docker.errors import APIError
 
     try:
-        container.remove(force=True, v=True)
+        client.api.remove_container(name, force=True, v=True)
     except APIError as error:
         if error.status_code not in (404, 409):
             raise

@@ -18,12 +18,12 @@ from queue_runner.workers.runtimes import owner as owners
 from queue_runner.workers.runtimes.base import Left, Outcome, Runtime, Stop
 from queue_runner.workers.runtimes.docker import leftovers
 from queue_runner.workers.runtimes.docker.attempt import Attempt
+from queue_runner.workers.runtimes.docker.containers import Containers
 from queue_runner.workers.runtimes.docker.cpus import Cpus
 from queue_runner.workers.runtimes.docker.images import Images, names_of
 from queue_runner.workers.runtimes.docker.refusals import refused
 from queue_runner.workers.runtimes.docker.settings import (
     container_settings,
-    create,
     user,
     variables,
 )
@@ -70,14 +70,14 @@ class DockerRuntime(Runtime):
         self._owner = owners.Owner(scratch, successor_of)
         self._logged, self._handed = successor_of is not None, False
         self._labels = leftovers.labels(self._owner)
+        self._containers = Containers(self._client, self._labels)
         self._janitor = Janitor(self._owner.lock, containers=True)
         self._cpus = Cpus(_cpu_numbers(self._client), scratch / "cpus")
         self._sites: dict[str, ImageSite] = {}
         self._lock = threading.Lock()
-        self._left: list[Any] = []
         self._warm: WarmContainers | None = None
         if warm:
-            self._warm = WarmContainers(self._client, self._owner.folder, self._labels, self._drop)
+            self._warm = WarmContainers(self._containers, self._owner.folder)
 
     @property
     def folder(self) -> Path:
@@ -88,9 +88,7 @@ class DockerRuntime(Runtime):
 
     def _site(self, image: Image) -> ImageSite:
         with self._lock:
-            return self._sites.setdefault(
-                str(image.id), ImageSite(self._client, image, self._labels)
-            )
+            return self._sites.setdefault(str(image.id), ImageSite(self._containers, image))
 
     def image_names(self, job: Job) -> Sequence[str]:
         return names_of(self._images.of(job))
@@ -111,7 +109,6 @@ class DockerRuntime(Runtime):
         wall_time_s: float | None,
         stop: Stop,
     ) -> Outcome:
-        self._drop_left()
         image = self._images.of(job)
         self._check_program(step, image, folder)
         open_log(folder / step.log).close()
@@ -166,7 +163,7 @@ class DockerRuntime(Runtime):
             return outcome
         finally:
             if outcome is None or outcome.left is None:
-                self._drop(container)
+                self._containers.remove(container)
 
     def abandon(self, job_id: str) -> None:
         with engine_errors():
@@ -175,21 +172,6 @@ class DockerRuntime(Runtime):
     def hand_over(self, worker: str, within_s: float) -> None:
         self._owner.hand_over(worker, within_s)
         self._handed = True
-
-    def _drop(self, container: Any) -> None:
-        """Remove a container; one whose engine is away, when that is back."""
-        try:
-            with engine_errors():
-                leftovers.remove_one(container)
-        except EngineUnavailable:
-            with self._lock:
-                self._left.append(container)
-
-    def _drop_left(self) -> None:
-        with self._lock:
-            left, self._left = self._left, []
-        for container in left:
-            self._drop(container)
 
     def _check_program(self, step: Step, image: Image, folder: Path) -> None:
         name = _argv(step)[0]
@@ -219,13 +201,12 @@ class DockerRuntime(Runtime):
 
         argv = _argv(step)
         try:
-            return create(
-                self._client,
+            return self._containers.create(
                 str(image.id),
                 argv[1:],
+                names,
                 entrypoint=[argv[0]],
                 environment=variables(job, folder, limits, step.env),
-                labels={**self._labels, **names},
                 stdin_open=step.request is not None,
                 **container_settings(job, folder, limits, cpus, logged=self._logged),
             )
@@ -241,6 +222,7 @@ class DockerRuntime(Runtime):
         try:
             if self._warm is not None:
                 self._warm.close()
+            self._containers.close()
             if not self._handed:
                 leftovers.remove(self._client, self._labels)
         finally:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from queue_runner.model import Job, Resources
 
 if TYPE_CHECKING:
-    from docker import DockerClient
+    pass
 
 #: Processes and threads in one container.
 _PIDS = 4096
@@ -97,23 +97,3 @@ def variables(job: Job, folder: Path, limits: Resources, more: Mapping[str, str]
         "QUEUE_RUNNER_STUDY": job.study,
         **more,
     }
-
-
-#: Of the settings, those that the engine's API takes for the container itself, not for its surroundings.
-_ITS_OWN = (
-    "user",
-    "working_dir",
-    "healthcheck",
-    "entrypoint",
-    "environment",
-    "labels",
-    "stdin_open",
-)
-
-
-def create(client: DockerClient, image: str, arguments: Sequence[str], **settings: Any) -> Any:
-    """A container, as `client.containers.create` makes one, which then asks the engine for all of it."""
-    its_own = {name: settings.pop(name) for name in _ITS_OWN if name in settings}
-    host_config = client.api.create_host_config(**settings)
-    made = client.api.create_container(image, list(arguments), host_config=host_config, **its_own)
-    return client.containers.prepare_model({"Id": made["Id"]})

@@ -7,11 +7,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from queue_runner.images.engine import engine_errors
+from queue_runner.workers.runtimes.docker.containers import Containers
 from queue_runner.workers.runtimes.docker.settings import bare
 from queue_runner.workers.site import Site
 
 if TYPE_CHECKING:
-    from docker import DockerClient
     from docker.models.images import Image
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -24,8 +24,8 @@ _NOT_STARTED = (126, 127)
 class ImageSite(Site):
     """One for each image, kept: what it was asked is remembered with it."""
 
-    def __init__(self, client: DockerClient, image: Image, labels: Mapping[str, str]) -> None:
-        self._client, self._image, self._labels = client, image, dict(labels)
+    def __init__(self, containers: Containers, image: Image) -> None:
+        self._containers, self._image = containers, image
         self._programs: dict[str, frozenset[str]] = {}
 
     @property
@@ -74,9 +74,7 @@ class ImageSite(Site):
     def _asked(self, argv: Sequence[str]) -> str:
         from docker.errors import APIError
 
-        container = self._client.containers.create(
-            self.name, list(argv[1:]), entrypoint=[argv[0]], labels=self._labels, **bare()
-        )
+        container = self._containers.create(self.name, argv[1:], {}, entrypoint=[argv[0]], **bare())
         try:
             container.start()
             code = int(container.wait(timeout=_ANSWER_S)["StatusCode"])
@@ -88,7 +86,7 @@ class ImageSite(Site):
                 f"{argv[0]} cannot be run in {self._image.id}: {error.explanation}"
             ) from error
         finally:
-            container.remove(force=True, v=True)
+            self._containers.remove(container)
         if code in _NOT_STARTED:
             raise OSError(f"{argv[0]} cannot be run in {self.name}")
         return output.decode(errors="replace")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,9 @@ from queue_runner.model import Job, Resources
 from queue_runner.workers.kinds.base import Step
 from queue_runner.workers.leavings import remove
 from queue_runner.workers.runtimes.base import Outcome, Stop
+from queue_runner.workers.runtimes.docker.containers import Containers
 from queue_runner.workers.runtimes.docker.refusals import refused
-from queue_runner.workers.runtimes.docker.settings import container_settings, create, variables
+from queue_runner.workers.runtimes.docker.settings import container_settings, variables
 from queue_runner.workers.runtimes.docker.supervisor import command
 from queue_runner.workers.runtimes.docker.warm_container import (
     SLOT_MODE,
@@ -28,7 +29,6 @@ from queue_runner.workers.runtimes.docker.warm_container import (
 from queue_runner.workers.runtimes.idle import Idle
 
 if TYPE_CHECKING:
-    from docker import DockerClient
     from docker.models.images import Image
 
 log = logging.getLogger("queue_runner.worker")
@@ -44,19 +44,10 @@ _Key = tuple[object, ...]
 
 
 class WarmContainers:
-    """folder: the worker's, which each container has an empty one of its own in the place of.
+    """folder: the worker's, which each container has an empty one of its own in the place of."""
 
-    drop: ends and removes a container.
-    """
-
-    def __init__(
-        self,
-        client: DockerClient,
-        folder: Path,
-        labels: Mapping[str, str],
-        drop: Callable[[Any], None],
-    ) -> None:
-        self._client, self._folder, self._labels, self._drop = client, folder, labels, drop
+    def __init__(self, containers: Containers, folder: Path) -> None:
+        self._containers, self._folder = containers, folder
         self._idle: Idle[WarmContainer] = Idle(
             "warm-containers", _MAX_IDLE, IDLE_S, WarmContainer.end
         )
@@ -118,9 +109,13 @@ class WarmContainers:
         slot = self._folder / f".warm-{uuid.uuid4().hex[:12]}"
         slot.mkdir(mode=SLOT_MODE)
         try:
-            return WarmContainer(self._create(job, image, worker, limits, slot), slot, self._drop)
+            with ExitStack() as undo:
+                undo.callback(remove, slot)
+                created = self._create(job, image, worker, limits, slot)
+                container = WarmContainer(created, slot, self._containers.remove)
+                undo.pop_all()
+                return container
         except (APIError, NotReady) as error:
-            remove(slot)
             if isinstance(error, APIError) and isinstance(
                 refusal := refused(error, _SHELL, "does not start"), EngineUnavailable
             ):
@@ -140,12 +135,11 @@ class WarmContainers:
             "queue-runner.warm": "yes",
         }
         shell, *arguments = command(self._folder)
-        return create(
-            self._client,
+        return self._containers.create(
             str(image.id),
             arguments,
+            names,
             entrypoint=[shell],
-            labels={**self._labels, **names},
             stdin_open=True,
             **settings,
         )
