@@ -32,7 +32,7 @@ secrets:  ## passwords, token and URLs for docker-compose.yml, in secrets/
 	@scripts/secrets
 
 test: venv  ## all tests, with all they need
-	@scripts/with-servers $(PARALLEL)
+	@scripts/with-servers scripts/steady $(PARALLEL)
 
 test-unit: venv  ## tests without any server
 	@$(PYTEST) -n 2 tests/unit
@@ -46,7 +46,7 @@ test-integration: venv  ## whole programs and real servers
 # the tests of one broker server run one after the other
 SERVERS ?= 3
 faults: venv  ## programs, servers and networks that break in the midst of a sweep
-	@scripts/with-servers $(PYTEST) -n $(SERVERS) --dist loadgroup tests/faults
+	@scripts/with-servers scripts/steady $(PYTEST) -n $(SERVERS) --dist loadgroup tests/faults
 
 fuzz: venv  ## whatever bytes to all that reads a stranger's, for SECONDS=120 each; TARGETS="job zeromq-server"
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || scripts/venv dev,fuzz
