@@ -8,6 +8,7 @@ https://www.sqlite.org/pragma.html#pragma_synchronous
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import sqlite3
 import time
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from queue_runner.brokers.zeromq.index import spans
 from queue_runner.errors import BrokerRefused
 
 SCHEMA_VERSION = 1
@@ -46,8 +48,12 @@ CREATE TABLE dead (
 );
 CREATE INDEX dead_queue ON dead (queue, id);
 """
-#: Bound values per statement; SQLite's own limit was 999 for a long time.
-_SOME = 500
+#: Messages that are added by one statement, for each of which the interpreter's lock is given away and taken.
+#: Bound values were limited to 999 for a long time.
+_SOME = 50
+_ADD = "INSERT INTO message VALUES "
+_ADD_ONE = f"{_ADD} (?, ?, ?, ?, ?, ?, ?)"
+_ADD_SOME = _ADD + ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * _SOME)
 #: Pages of 4 KiB that the log may come to: 32 MiB, read again in a tenth of a second after a crash.
 _LOG_PAGES = 8000
 _CACHE_KIB = 16 * 1024
@@ -84,6 +90,8 @@ class DeadRow:
 
 
 NewMessage = tuple[int, str, int, int, int, float | None, bytes]
+#: number, token, queue, body, size, priority, attempt
+LeasedRow = tuple[int, int, str, bytes, int, int, int]
 
 
 class Journal:
@@ -98,6 +106,8 @@ class Journal:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute(f"PRAGMA synchronous = {sync.upper()}")
+            # what was removed need not be written once more, as zeros: distributions have SQLite do that
+            self._db.execute("PRAGMA secure_delete = OFF")
             self._db.execute("PRAGMA journal_size_limit = 67108864")
             # pages are written again and again before they are moved from the log, which waits for the disk
             self._db.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
@@ -155,42 +165,43 @@ class Journal:
 
     # -- messages -----------------------------------------------------------------------------
 
-    def add(self, messages: Iterable[NewMessage]) -> None:
-        self._db.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)", messages)
+    def add(self, messages: Sequence[NewMessage]) -> None:
+        whole = len(messages) - len(messages) % _SOME
+        for first in range(0, whole, _SOME):
+            some = messages[first : first + _SOME]
+            self._db.execute(_ADD_SOME, tuple(itertools.chain.from_iterable(some)))
+        self._db.executemany(_ADD_ONE, messages[whole:])
 
-    def bodies(self, ids: Sequence[int]) -> dict[int, tuple[int, bytes]]:
-        """Attempt and body of each."""
-        found: dict[int, tuple[int, bytes]] = {}
-        for some, marks in _chunks(ids):
-            query = f"SELECT id, attempt, body FROM message WHERE id IN ({marks})"
-            for number, attempt, body in self._db.execute(query, some):
-                found[number] = (attempt, body)
+    def lease(self, numbers: range, token: int, lease_s: float) -> list[LeasedRow]:
+        found: list[LeasedRow] = self._db.execute(
+            "SELECT id, ?, queue, body, size, priority, attempt FROM message"
+            " WHERE id BETWEEN ? AND ? ORDER BY id",
+            (token, numbers[0], numbers[-1]),
+        ).fetchall()
+        self._db.execute(
+            "INSERT INTO lease SELECT id, ?, ? FROM message WHERE id BETWEEN ? AND ?",
+            (token, lease_s, numbers[0], numbers[-1]),
+        )
         return found
 
-    def lengths(self, ids: Sequence[int]) -> dict[int, int]:
+    def lengths(self, numbers: range) -> list[int]:
         """How many bytes each body has."""
-        found: dict[int, int] = {}
-        for some, marks in _chunks(ids):
-            query = f"SELECT id, length(body) FROM message WHERE id IN ({marks})"
-            found.update(self._db.execute(query, some))
-        return found
+        rows = self._db.execute(
+            "SELECT length(body) FROM message WHERE id BETWEEN ? AND ? ORDER BY id",
+            (numbers[0], numbers[-1]),
+        )
+        return [length for (length,) in rows]
 
-    def add_leases(self, leases: Iterable[tuple[int, int, float]]) -> None:
-        self._db.executemany("INSERT INTO lease VALUES (?, ?, ?)", leases)
+    def remove_leases(self, ids: Iterable[int]) -> None:
+        self._db.executemany("DELETE FROM lease WHERE message BETWEEN ? AND ?", _bounds(ids))
 
-    def remove_leases(self, ids: Sequence[int]) -> None:
-        for some, marks in _chunks(ids):
-            self._db.execute(f"DELETE FROM lease WHERE message IN ({marks})", some)
+    def remove(self, ids: Iterable[int]) -> None:
+        self._db.executemany("DELETE FROM message WHERE id BETWEEN ? AND ?", _bounds(ids))
 
-    def remove(self, ids: Sequence[int]) -> None:
-        for some, marks in _chunks(ids):
-            self._db.execute(f"DELETE FROM message WHERE id IN ({marks})", some)
-
-    def count_attempts(self, ids: Sequence[int]) -> None:
-        for some, marks in _chunks(ids):
-            self._db.execute(
-                f"UPDATE message SET attempt = attempt + 1 WHERE id IN ({marks})", some
-            )
+    def count_attempts(self, ids: Iterable[int]) -> None:
+        self._db.executemany(
+            "UPDATE message SET attempt = attempt + 1 WHERE id BETWEEN ? AND ?", _bounds(ids)
+        )
 
     def set_due(self, due: Iterable[tuple[float | None, int]]) -> None:
         self._db.executemany("UPDATE message SET due = ? WHERE id = ?", due)
@@ -247,10 +258,9 @@ class Journal:
         os.close(self._lock)
 
 
-def _chunks(ids: Sequence[int]) -> Iterator[tuple[Sequence[int], str]]:
-    for first in range(0, len(ids), _SOME):
-        some = ids[first : first + _SOME]
-        yield some, ",".join("?" * len(some))
+def _bounds(ids: Iterable[int]) -> list[tuple[int, int]]:
+    """The first and the last of all that follow one upon the other, as what is published together does."""
+    return [(numbers[0], numbers[-1]) for numbers in spans(sorted(ids))]
 
 
 def _hold_lock(path: Path) -> int:

@@ -7,19 +7,24 @@ gets its full time again, so that no worker loses a job because the server was u
 
 from __future__ import annotations
 
+import itertools
+import operator
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from queue_runner.brokers.zeromq.index import Class, Index, Lease
-from queue_runner.brokers.zeromq.journal import Journal, NewMessage
+from queue_runner.brokers.zeromq.index import Class, Index, Lease, spans
+from queue_runner.brokers.zeromq.journal import Journal, LeasedRow, NewMessage
 from queue_runner.brokers.zeromq.protocol import CHUNK_BYTES
 
 Clock = Callable[[], float]
 
 #: [number, token]: what a client's receipt holds.
 Receipt = Sequence[int]
+
+#: Queue, size, priority, delay of what is published.
+_LEASED_ALIKE = operator.itemgetter(0, 2, 3, 4)
 
 
 class State:
@@ -40,6 +45,7 @@ class State:
         #: Bytes of the longest body so far in each queue, so that few lengths have to be asked for.
         self._longest: dict[str, int] = {}
         now, wall = self._clock(), time.time()
+        leased: dict[tuple[int, Class, float, float], list[int]] = {}
         for row in self._journal.messages():
             kind = Class(row.queue, row.priority, row.size)
             self._note_length(row.queue, row.length)
@@ -47,10 +53,13 @@ class State:
                 known = before.get(row.id)
                 same = known is not None and known.token == row.token
                 expires = known.expires if known is not None and same else now + row.lease_s
-                self.index.lease(row.id, Lease(row.token, kind, row.lease_s, expires))
+                leased.setdefault((row.token, kind, row.lease_s, expires), []).append(row.id)
+            elif row.due is None or row.due <= wall:
+                self.index.append(range(row.id, row.id + 1), kind)
             else:
-                due = None if row.due is None or row.due <= wall else now + row.due - wall
-                self.index.add(row.id, kind, due)
+                self.index.add(row.id, kind, now + row.due - wall)
+        for lease, numbers in leased.items():
+            self.index.lease(numbers, Lease(*lease))
         self.dead = self._journal.dead_counts()
         self._last_id = self._journal.last_id()
 
@@ -69,14 +78,22 @@ class State:
         """Each: [queue, body, size, priority, delay_s, attempt]."""
         rows: list[NewMessage] = []
         now, wall = self._clock(), time.time()
-        for queue, body, size, priority, delay_s, attempt in messages:
-            self._last_id += 1
-            self._note_length(queue, len(body))
-            due = delay_s if delay_s > 0 else None
-            stored_due = None if due is None else wall + due
-            rows.append((self._last_id, queue, priority, size, attempt, stored_due, body))
+        for (queue, size, priority, delay_s), alike in itertools.groupby(messages, _LEASED_ALIKE):
+            some = list(alike)
+            self._note_length(queue, max(len(message[1]) for message in some))
             kind = Class(queue, priority, size)
-            self.index.add(self._last_id, kind, None if due is None else now + due)
+            numbers = range(self._last_id + 1, self._last_id + 1 + len(some))
+            self._last_id = numbers[-1]
+            due = wall + delay_s if delay_s > 0 else None
+            rows += [
+                (number, queue, priority, size, attempt, due, body)
+                for number, (_, body, _, _, _, attempt) in zip(numbers, some, strict=True)
+            ]
+            if due is None:
+                self.index.append(numbers, kind)
+                continue
+            for number in numbers:
+                self.index.add(number, kind, now + delay_s)
         self._journal.add(rows)
 
     def lease(
@@ -86,48 +103,46 @@ class State:
         lease_s: float,
         room: int | None,
         max_size: int | None,
-    ) -> list[list[Any]]:
-        """Each: [number, token, queue, body, size, priority, attempt]."""
+    ) -> list[LeasedRow]:
         taken = self._some(self.index.take(queues, limit, room, max_size))
-        if not taken:
-            return []
-        bodies = self._journal.bodies([number for number, _ in taken])
         expires = self._clock() + lease_s
-        leased, rows = [], []
-        for number, kind in taken:
-            self._token += 1
-            self.index.lease(number, Lease(self._token, kind, lease_s, expires))
-            rows.append((number, self._token, lease_s))
-            attempt, body = bodies[number]
-            leased.append(
-                [number, self._token, kind.queue, body, kind.size, kind.priority, attempt]
-            )
-        self._journal.add_leases(rows)
+        self._token += bool(taken)
+        leased: list[LeasedRow] = []
+        for kind, numbers in taken:
+            self.index.lease(numbers, Lease(self._token, kind, lease_s, expires))
+            for some in spans(numbers):
+                leased += self._journal.lease(some, self._token, lease_s)
         return leased
 
-    def _some(self, taken: list[tuple[int, Class]]) -> list[tuple[int, Class]]:
+    def _some(self, taken: list[tuple[Class, list[int]]]) -> list[tuple[Class, list[int]]]:
         """As many of them as fit into one answer, at least one; the others are ready as before."""
-        if sum(self._longest[kind.queue] for _, kind in taken) <= CHUNK_BYTES:
+        if sum(self._longest[kind.queue] * len(each) for kind, each in taken) <= CHUNK_BYTES:
             return taken
-        lengths = self._journal.lengths([number for number, _ in taken])
         left = CHUNK_BYTES
-        for place, (number, _) in enumerate(taken):
-            left -= lengths[number]
-            if left < 0 and place:
-                for each, kind in taken[place:]:
-                    self.index.add(each, kind)
-                return taken[:place]
-        return taken
+        kept: list[tuple[Class, list[int]]] = []
+        for kind, numbers in taken:
+            count = 0
+            for length in itertools.chain.from_iterable(map(self._journal.lengths, spans(numbers))):
+                left -= length
+                if left < 0 and (kept or count):
+                    break
+                count += 1
+            if count:
+                kept.append((kind, numbers[:count]))
+            for number in numbers[count:]:
+                self.index.add(number, kind)
+        return kept
 
     def renew(self, receipts: Sequence[Receipt], lease_s: float) -> list[int]:
         """Places in `receipts` of those that were lost."""
         expires = self._clock() + lease_s
-        lost = []
+        held, lost = [], []
         for place, (number, token) in enumerate(receipts):
             if self._holds(number, token):
-                self.index.renew(number, expires)
+                held.append(number)
             else:
                 lost.append(place)
+        self.index.renew(held, expires)
         return lost
 
     def settle(
@@ -143,45 +158,32 @@ class State:
         """
         self.publish(publish)
         lost: list[list[int]] = [[], [], []]
-        finished = [r[0] for r in self._held(done, lost[0])]
-        self._end_leases(finished)
+        finished = [receipt[0] for receipt, _ in self.index.end(done, lost[0])]
+        self._journal.remove_leases(finished)
         self._journal.remove(finished)
-        self._give_back(self._held(retry, lost[1]))
-        self._bury(self._held(dead, lost[2]))
+        self._give_back(retry, lost[1])
+        self._bury(dead, lost[2])
         return lost
-
-    def _held(self, receipts: Sequence[Sequence[Any]], lost: list[int]) -> list[Sequence[Any]]:
-        held, seen = [], set()
-        for place, receipt in enumerate(receipts):
-            number, token = receipt[0], receipt[1]
-            if number not in seen and self._holds(number, token):
-                seen.add(number)
-                held.append(receipt)
-            else:
-                lost.append(place)
-        return held
 
     def _holds(self, number: int, token: int) -> bool:
         lease = self.index.leases.get(number)
         return lease is not None and lease.token == token
 
-    def _end_leases(self, numbers: Sequence[int]) -> dict[int, Class]:
-        self._journal.remove_leases(numbers)
-        return {number: self.index.end(number).kind for number in numbers}
-
-    def _give_back(self, retries: Sequence[Sequence[Any]]) -> None:
-        kinds = self._end_leases([r[0] for r in retries])
-        self._journal.count_attempts([r[0] for r in retries if r[3]])
+    def _give_back(self, retries: Sequence[Sequence[Any]], lost: list[int]) -> None:
+        ended = self.index.end(retries, lost)
+        self._journal.remove_leases([retry[0] for retry, _ in ended])
+        self._journal.count_attempts([retry[0] for retry, _ in ended if retry[3]])
         now, wall = self._clock(), time.time()
-        delayed = [(wall + delay_s, number) for number, _, delay_s, _ in retries if delay_s > 0]
+        delayed = [(wall + retry[2], retry[0]) for retry, _ in ended if retry[2] > 0]
         self._journal.set_due(delayed)
-        for number, _, delay_s, _ in retries:
-            self.index.add(number, kinds[number], now + delay_s if delay_s > 0 else None)
+        for (number, _, delay_s, _), kind in ended:
+            self.index.add(number, kind, now + delay_s if delay_s > 0 else None)
 
-    def _bury(self, letters: Sequence[Sequence[Any]]) -> None:
-        kinds = self._end_leases([letter[0] for letter in letters])
-        self._journal.bury([(letter[2], letter[0]) for letter in letters])
-        for kind in kinds.values():
+    def _bury(self, letters: Sequence[Sequence[Any]], lost: list[int]) -> None:
+        ended = self.index.end(letters, lost)
+        self._journal.remove_leases([letter[0] for letter, _ in ended])
+        self._journal.bury([(letter[2], letter[0]) for letter, _ in ended])
+        for _, kind in ended:
             self.dead[kind.queue] = self.dead.get(kind.queue, 0) + 1
 
     def depth(self, queue: str) -> list[int]:
@@ -224,4 +226,4 @@ class State:
 
     def undo_lease(self, leased: Sequence[Sequence[Any]]) -> None:
         """Give back, uncounted, what could not be handed to its client."""
-        self._give_back([[entry[0], entry[1], 0.0, False] for entry in leased])
+        self._give_back([[entry[0], entry[1], 0.0, False] for entry in leased], [])
