@@ -35,6 +35,7 @@ from queue_runner.workers.serving import (
     own_streams,
     tie_to_parent,
 )
+from queue_runner.workers.untouched import Watch
 
 #: The exit code of a job that could not be started here: the ordinary way tells why.
 NOT_STARTED = 1 << 16
@@ -84,8 +85,29 @@ class _Ending:
         self._running = None
 
 
+class _Temporary:
+    """A folder that each job finds at the same place, and empty. To look into it after each of them takes
+    longer than to ask the kernel whether there is anything to see.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._path.mkdir(mode=0o700)
+        self._watch = Watch(self._path)
+
+    def empty(self) -> None:
+        if not self._watch.look():
+            return
+        self._watch.close()
+        if not is_as_made(self._path):
+            remove(self._path)
+            self._path.mkdir(mode=0o700)
+        self._watch = Watch(self._path)
+
+
 class _Spawner:
     def __init__(self) -> None:
+        self._defaults = _to_be_as_by_default()
         self._ending = _Ending()
         self._folder = Folder()
         self._made = Path()
@@ -93,9 +115,9 @@ class _Spawner:
         # as the kernel takes it: to make that of all of it for each program takes a while
         self._env: dict[bytes, bytes] = {}
         # beside what is the worker's in the temporary folder of this process
-        self._temporary = Path(os.environ["TMPDIR"]) / "tmp"
-        os.environ["TMPDIR"] = str(self._temporary)
-        self._temporary.mkdir(mode=0o700)
+        temporary = Path(os.environ["TMPDIR"]) / "tmp"
+        os.environ["TMPDIR"] = str(temporary)
+        self._temporary = _Temporary(temporary)
 
     def serve(self, request: Mapping[str, Any], page: Page) -> bool:
         """Do the jobs of a request, or as many as do not take long. Whether this may be used again."""
@@ -132,7 +154,7 @@ class _Spawner:
             code = self._awaited(pid)
             usable = _end_what_is_left()
         wall_s = time.monotonic() - started
-        self._empty_temporary()
+        self._temporary.empty()
         wanted = self._has_more or code not in (0, NOT_STARTED)
         seen = self._folder.leave(wanted=wanted) if self._folder.path is not None else None
         return (code, started_at, wall_s, None, seen), usable
@@ -152,7 +174,8 @@ class _Spawner:
             program = _found(program, env[b"PATH"])
         elif not program.startswith("/"):
             program = str(self._made / program)
-        return os.posix_spawn(program, [program, *argv[1:]], env, setsid=True, setsigdef=_DEFAULTS)
+        argv = [program, *argv[1:]]
+        return os.posix_spawn(program, argv, env, setsid=True, setsigdef=self._defaults)
 
     def _awaited(self, pid: int) -> int:
         self._ending.begin(pid)
@@ -162,13 +185,19 @@ class _Spawner:
         signal_group(pid, signal.SIGKILL)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-    def _empty_temporary(self) -> None:
-        if not is_as_made(self._temporary):
-            remove(self._temporary)
-            self._temporary.mkdir(mode=0o700)
-
     def close(self) -> None:
         self._folder.remove()
+
+
+def _to_be_as_by_default() -> list[int]:
+    """Signals that a program is to find so. It would find so all that are not ignored: but `posix_spawn` asks
+    for each that it is not told of, in the new process, and that is sixty calls for each program.
+    """
+    return [
+        number
+        for number in signal.valid_signals()
+        if number in _DEFAULTS or signal.getsignal(number) is not signal.SIG_IGN
+    ]
 
 
 @cache

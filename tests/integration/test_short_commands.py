@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,6 +74,8 @@ def essence(result: Result) -> object:
         "chmod 0 .",
         "env | grep -v _STEP= | grep -v _OWNER= | sed s,=/.*,=PATH, | sort",
         'ls -A "$TMPDIR"; touch "$TMPDIR/left"; chmod 0 "$TMPDIR"',
+        'ls -A "$TMPDIR"; touch "$TMPDIR/left"; [ {x} != 1 ] || rm "$TMPDIR/left"',
+        'stat -c %a "$TMPDIR"; rmdir "$TMPDIR"',
         "cat",
         "umask; ulimit -a",
         "kill -PIPE $$; echo that is ignored",
@@ -83,6 +86,22 @@ def test_a_job_comes_to_the_same_either_way(
 ) -> None:
     some = jobs(script)
     apart = [attempt_job(place, job, 1, Stop()) for job in some]
+    assert list(map(essence, together(place, some))) == list(map(essence, apart))
+
+
+@pytest.fixture
+def ignored() -> Iterator[None]:
+    """As under nohup(1)."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("ignored")
+def test_what_the_worker_ignores_is_ignored_either_way(place: Workplace, jobs: Make) -> None:
+    some = jobs("kill -HUP $$; echo ignored; exit 1")
+    apart = [attempt_job(place, job, 1, Stop()) for job in some]
+    assert {result.log_tail for result in apart} == {"ignored"}
     assert list(map(essence, together(place, some))) == list(map(essence, apart))
 
 

@@ -45,7 +45,7 @@ _LONG_S = 0.25
 #: Seconds after which a server that nobody asked is ended.
 IDLE_S = 60.0
 #: Idle servers that are kept: as many as are at work at once, of two studies, and of more on a small
-#: machine. Each takes the memory of its imports, and one of the user's inotify instances.
+#: machine. Each takes the memory of its imports, and two of the user's inotify instances.
 _MAX_IDLE = max(16, 2 * (os.cpu_count() or 1))
 
 #: What has to be equal for a server to take a step: program, bundle, environment and cores.
