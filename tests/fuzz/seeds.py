@@ -80,12 +80,12 @@ def _redis() -> Iterator[bytes]:
 
 
 def _zeromq_server() -> Iterator[bytes]:
-    row = ["qr:jobs.x", b"body", 1, 3, 0.0, 1]
+    bundle = ["qr:jobs.x", 1, 3, 0.0, 1, [b"body", b"other"]]
     for operation, arguments in (
-        ("publish", [[row, row]]),
+        ("publish", [[bundle, bundle]]),
         ("lease", [["qr:jobs.x"], 10, 0.0, 60.0, None, 4]),
-        ("renew", [[[1, 2]], 60.0]),
-        ("settle", [[[1, 2]], [[1, 2, 1.5, True]], [[1, 2, "reason"]], [row]]),
+        ("renew", [[[1], [2]], 60.0]),
+        ("settle", [[[1], [2]], [[1, 2, 1.5, True]], [[1, 2, "reason"]], [bundle]]),
         ("subscribe", [["control"]]),
         ("broadcast", ["control", b"x"]),
         ("ping", []),

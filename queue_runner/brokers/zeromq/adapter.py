@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -29,6 +31,9 @@ from queue_runner.brokers.zeromq.protocol import CHUNK_BYTES, CHUNK_MESSAGES
 _MAX_LEASE = 1000
 #: Characters of a dead letter's reason.
 _MAX_REASON = 8000
+
+#: What messages have in common that travel together: all but the body.
+_ALIKE = attrgetter("queue", "size", "priority", "delay_s", "attempt")
 
 _KEY_OPTIONS = ("key_file", "server_key_file")
 _OPTIONS = ("prefix", *_KEY_OPTIONS)
@@ -74,16 +79,19 @@ class ZeroMQBroker(Broker):
         check_messages(messages)
         end = time.monotonic() + timeout_s
         for chunk in _chunks(messages):
-            self._call(end, "publish", [self._row(message) for message in chunk])
+            self._call(end, "publish", self._bundles(chunk))
 
-    def _row(self, message: Message) -> list[object]:
+    def _bundles(self, messages: Sequence[Message]) -> list[list[object]]:
         return [
-            self._name(message.queue),
-            message.body,
-            message.size,
-            message.priority,
-            float(message.delay_s),
-            message.attempt,
+            [
+                self._name(queue),
+                size,
+                priority,
+                float(delay_s),
+                attempt,
+                [message.body for message in alike],
+            ]
+            for (queue, size, priority, delay_s, attempt), alike in groupby(messages, _ALIKE)
         ]
 
     def _call(self, end: float, operation: str, *arguments: object) -> object:
@@ -101,7 +109,7 @@ class ZeroMQBroker(Broker):
         timeout_s: float = 30.0,
     ) -> list[Delivery]:
         check_lease(queues, limit, lease_s)
-        rows = self._connection.call(
+        bundles = self._connection.call(
             wait_s + timeout_s,
             "lease",
             [self._name(queue) for queue in queues],
@@ -112,8 +120,10 @@ class ZeroMQBroker(Broker):
             max_size,
         )
         return [
-            Delivery(name.rpartition(":")[2], body, size, priority, attempt, (number, token))
-            for number, token, name, body, size, priority, attempt in rows
+            Delivery(queue, body, size, priority, attempt, (number, token))
+            for name, size, priority, token, numbers, attempts, bodies in bundles
+            for queue in [name.rpartition(":")[2]]
+            for number, attempt, body in zip(numbers, attempts, bodies, strict=True)
         ]
 
     def renew(
@@ -121,8 +131,7 @@ class ZeroMQBroker(Broker):
     ) -> list[Delivery]:
         if not deliveries:
             return []
-        receipts = [delivery.receipt for delivery in deliveries]
-        lost = self._connection.call(timeout_s, "renew", receipts, float(lease_s))
+        lost = self._connection.call(timeout_s, "renew", _receipts(deliveries), float(lease_s))
         return [deliveries[place] for place in lost]
 
     def settle(
@@ -137,16 +146,16 @@ class ZeroMQBroker(Broker):
         end = time.monotonic() + timeout_s
         *first, last = list(_chunks(publish)) or [[]]
         for chunk in first:
-            self._call(end, "publish", [self._row(message) for message in chunk])
+            self._call(end, "publish", self._bundles(chunk))
         retried = [(*_receipt(r.delivery), float(r.delay_s), r.counted) for r in retry]
         buried = [(*_receipt(d.delivery), d.reason[:_MAX_REASON]) for d in dead]
         lost = self._connection.call(
             max(0.0, end - time.monotonic()),
             "settle",
-            [_receipt(delivery) for delivery in done],
+            _receipts(done),
             retried,
             buried,
-            [self._row(message) for message in last],
+            self._bundles(last),
         )
         return [
             *(done[place] for place in lost[0]),
@@ -204,6 +213,12 @@ class ZeroMQBroker(Broker):
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _receipts(deliveries: Sequence[Delivery]) -> list[list[int]]:
+    """Their numbers, and their tokens."""
+    receipts = [_receipt(delivery) for delivery in deliveries]
+    return [[number for number, _ in receipts], [token for _, token in receipts]]
 
 
 def _receipt(delivery: Delivery) -> tuple[int, int]:

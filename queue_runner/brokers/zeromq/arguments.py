@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from queue_runner.brokers.base import MAX_BODY_BYTES, MAX_PRIORITY
+from queue_runner.brokers.zeromq.protocol import CHUNK_MESSAGES
 
 #: SQLite's largest integer.
 _MAX_INT = 2**63 - 1
@@ -14,6 +15,8 @@ _MAX_INT = 2**63 - 1
 _MAX_COUNT = 2**31 - 1
 #: Queues or topics of one request.
 _MAX_NAMES = 1000
+#: Receipts of one request, of which a stranger's frame could hold as many as it has bytes.
+_MAX_RECEIPTS = 1_000_000
 #: A lease request waits in the server's memory.
 _MAX_WAIT_S = 86400.0
 _MAX_SECONDS = 10 * 365 * 86400.0
@@ -81,36 +84,60 @@ def _row(*checks: Check) -> Check:
     return check
 
 
-def _message(value: Any) -> bool:
-    """As a `_row` would, in one call: each message of each request is looked at."""
+def _bundle(value: Any) -> bool:
+    """Messages that differ in nothing but their bodies."""
     if type(value) is not list or len(value) != 6:
         return False
-    queue, body, size, priority, delay_s, attempt = value
+    queue, size, priority, delay_s, attempt, bodies = value
     return (
         type(size) is type(priority) is type(attempt) is int
         and 1 <= size <= _MAX_COUNT
         and 0 <= priority <= MAX_PRIORITY
         and 1 <= attempt <= _MAX_COUNT
         and _name(queue)
-        and _bytes(body)
         and _seconds(delay_s)
+        and type(bodies) is list
+        and set(map(type, bodies)) == {bytes}
+        and max(map(len, bodies)) <= MAX_BODY_BYTES
     )
 
 
-def _receipt(value: Any) -> bool:
+def _bundles(value: Any) -> bool:
+    """No more messages than clients send at once: an empty body takes two bytes of a frame."""
+    return (
+        type(value) is list
+        and all(map(_bundle, value))
+        and sum(len(bundle[-1]) for bundle in value) <= CHUNK_MESSAGES
+    )
+
+
+def _receipts(value: Any) -> bool:
+    """Numbers, and a token for each."""
     if type(value) is not list or len(value) != 2:
         return False
-    number, token = value
-    return type(number) is type(token) is int and 0 <= number <= _MAX_INT and 0 <= token <= _MAX_INT
+    numbers, tokens = value
+    return (
+        _ids(numbers)
+        and _ids(tokens)
+        and len(numbers) == len(tokens)
+        and len(numbers) <= _MAX_RECEIPTS
+    )
+
+
+def _ids(value: Any) -> bool:
+    """As a `_list_of` would, without a call for each."""
+    if type(value) is not list:
+        return False
+    return not value or (
+        set(map(type, value)) == {int} and 0 <= min(value) <= max(value) <= _MAX_INT
+    )
 
 
 _id = _integer(0)
 _names = _list_of(_name, _MAX_NAMES)
-_messages = _list_of(_message)
-_receipts = _list_of(_receipt)
 
 _ARGUMENTS: dict[str, tuple[Check, ...]] = {
-    "publish": (_messages,),
+    "publish": (_bundles,),
     "lease": (
         _names,
         _integer(1, 100_000),
@@ -125,13 +152,13 @@ _ARGUMENTS: dict[str, tuple[Check, ...]] = {
         _receipts,
         _list_of(_row(_id, _id, _seconds, _bool)),
         _list_of(_row(_id, _id, _text)),
-        _messages,
+        _bundles,
     ),
     "broadcast": (_name, _bytes),
     "subscribe": (_names,),
     "ping": (),
     "depth": (_name,),
     "dead-letters": (_name, _integer(0, 100_000), _integer(0)),
-    "replay": (_name, _or_none(_list_of(_id))),
+    "replay": (_name, _or_none(_ids)),
     "purge": (_name,),
 }

@@ -90,8 +90,8 @@ class DeadRow:
 
 
 NewMessage = tuple[int, str, int, int, int, float | None, bytes]
-#: number, token, queue, body, size, priority, attempt
-LeasedRow = tuple[int, int, str, bytes, int, int, int]
+#: number, attempt, body
+LeasedRow = tuple[int, int, bytes]
 
 
 class Journal:
@@ -174,9 +174,8 @@ class Journal:
 
     def lease(self, numbers: range, token: int, lease_s: float) -> list[LeasedRow]:
         found: list[LeasedRow] = self._db.execute(
-            "SELECT id, ?, queue, body, size, priority, attempt FROM message"
-            " WHERE id BETWEEN ? AND ? ORDER BY id",
-            (token, numbers[0], numbers[-1]),
+            "SELECT id, attempt, body FROM message WHERE id BETWEEN ? AND ? ORDER BY id",
+            (numbers[0], numbers[-1]),
         ).fetchall()
         self._db.execute(
             "INSERT INTO lease SELECT id, ?, ? FROM message WHERE id BETWEEN ? AND ?",

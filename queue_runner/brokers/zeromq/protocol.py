@@ -3,6 +3,15 @@
 A request is two frames, `[request id, msgpack [version, operation, arguments]]`; the reply carries the
 same id and `[status, value]`. Frames with an empty id are pushed by the server: broadcasts. A
 request that is not answered is sent again with its id, which the server takes for the same request.
+
+Messages that differ in little travel as a bundle, one list for each thing in which they differ, for a list
+for each message is what reading and checking them would cost most:
+
+- to publish: `[queue, size, priority, delay_s, attempt, bodies]`
+- leased: `[queue, size, priority, token, numbers, attempts, bodies]`
+- what is renewed or done: `[numbers, tokens]`
+
+Version 1 had a list for each message.
 """
 
 from __future__ import annotations
@@ -16,7 +25,7 @@ import msgpack
 from queue_runner.unpacking import UnpackError
 from queue_runner.unpacking import unpack as unpack_within_bounds
 
-VERSION = 1
+VERSION = 2
 
 #: One frame may not be longer, in either direction; a larger one closes the connection.
 MAX_FRAME_BYTES = 32 * 1024 * 1024
@@ -24,7 +33,7 @@ MAX_FRAME_BYTES = 32 * 1024 * 1024
 CHUNK_BYTES = 8 * 1024 * 1024
 CHUNK_MESSAGES = 5000
 
-#: Rows of a request or an answer, and one more for so many bytes: each has a name and numbers.
+#: Lists of a request or an answer, and one more for so many bytes: each has a name and numbers.
 _CONTAINERS, _BYTES_EACH = 10_000, 16
 
 

@@ -316,8 +316,8 @@ class BrokerServer:
 
     # -- operations ------------------------------------------------------------------------------
 
-    def _publish(self, request: Request, messages: list[list[Any]]) -> None:
-        self._state.publish(messages)
+    def _publish(self, request: Request, bundles: list[list[Any]]) -> None:
+        self._state.publish(bundles)
 
     def _lease(
         self,

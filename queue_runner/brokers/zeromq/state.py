@@ -8,7 +8,6 @@ gets its full time again, so that no worker loses a job because the server was u
 from __future__ import annotations
 
 import itertools
-import operator
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -20,11 +19,8 @@ from queue_runner.brokers.zeromq.protocol import CHUNK_BYTES
 
 Clock = Callable[[], float]
 
-#: [number, token]: what a client's receipt holds.
-Receipt = Sequence[int]
-
-#: Queue, size, priority, delay of what is published.
-_LEASED_ALIKE = operator.itemgetter(0, 2, 3, 4)
+#: Numbers, and a token for each: what clients' receipts hold.
+Receipts = Sequence[Sequence[int]]
 
 
 class State:
@@ -74,20 +70,19 @@ class State:
 
     # -- the contract ----------------------------------------------------------------------------
 
-    def publish(self, messages: Sequence[Sequence[Any]]) -> None:
-        """Each: [queue, body, size, priority, delay_s, attempt]."""
+    def publish(self, bundles: Sequence[Sequence[Any]]) -> None:
+        """Each: [queue, size, priority, delay_s, attempt, bodies]."""
         rows: list[NewMessage] = []
         now, wall = self._clock(), time.time()
-        for (queue, size, priority, delay_s), alike in itertools.groupby(messages, _LEASED_ALIKE):
-            some = list(alike)
-            self._note_length(queue, max(len(message[1]) for message in some))
+        for queue, size, priority, delay_s, attempt, bodies in bundles:
+            self._note_length(queue, max(map(len, bodies)))
             kind = Class(queue, priority, size)
-            numbers = range(self._last_id + 1, self._last_id + 1 + len(some))
+            numbers = range(self._last_id + 1, self._last_id + 1 + len(bodies))
             self._last_id = numbers[-1]
             due = wall + delay_s if delay_s > 0 else None
             rows += [
                 (number, queue, priority, size, attempt, due, body)
-                for number, (_, body, _, _, _, attempt) in zip(numbers, some, strict=True)
+                for number, body in zip(numbers, bodies, strict=True)
             ]
             if due is None:
                 self.index.append(numbers, kind)
@@ -103,15 +98,19 @@ class State:
         lease_s: float,
         room: int | None,
         max_size: int | None,
-    ) -> list[LeasedRow]:
+    ) -> list[list[Any]]:
+        """Each: [queue, size, priority, token, numbers, attempts, bodies]."""
         taken = self._some(self.index.take(queues, limit, room, max_size))
         expires = self._clock() + lease_s
         self._token += bool(taken)
-        leased: list[LeasedRow] = []
+        leased: list[list[Any]] = []
         for kind, numbers in taken:
             self.index.lease(numbers, Lease(self._token, kind, lease_s, expires))
+            rows: list[LeasedRow] = []
             for some in spans(numbers):
-                leased += self._journal.lease(some, self._token, lease_s)
+                rows += self._journal.lease(some, self._token, lease_s)
+            columns = zip(*rows, strict=True)
+            leased.append([kind.queue, kind.size, kind.priority, self._token, *columns])
         return leased
 
     def _some(self, taken: list[tuple[Class, list[int]]]) -> list[tuple[Class, list[int]]]:
@@ -133,11 +132,11 @@ class State:
                 self.index.add(number, kind)
         return kept
 
-    def renew(self, receipts: Sequence[Receipt], lease_s: float) -> list[int]:
+    def renew(self, receipts: Receipts, lease_s: float) -> list[int]:
         """Places in `receipts` of those that were lost."""
         expires = self._clock() + lease_s
         held, lost = [], []
-        for place, (number, token) in enumerate(receipts):
+        for place, (number, token) in enumerate(zip(*receipts, strict=True)):
             if self._holds(number, token):
                 held.append(number)
             else:
@@ -147,7 +146,7 @@ class State:
 
     def settle(
         self,
-        done: Sequence[Receipt],
+        done: Receipts,
         retry: Sequence[Sequence[Any]],
         dead: Sequence[Sequence[Any]],
         publish: Sequence[Sequence[Any]],
@@ -158,7 +157,7 @@ class State:
         """
         self.publish(publish)
         lost: list[list[int]] = [[], [], []]
-        finished = [receipt[0] for receipt, _ in self.index.end(done, lost[0])]
+        finished = [receipt[0] for receipt, _ in self.index.end(zip(*done, strict=True), lost[0])]
         self._journal.remove_leases(finished)
         self._journal.remove(finished)
         self._give_back(retry, lost[1])
@@ -226,4 +225,9 @@ class State:
 
     def undo_lease(self, leased: Sequence[Sequence[Any]]) -> None:
         """Give back, uncounted, what could not be handed to its client."""
-        self._give_back([[entry[0], entry[1], 0.0, False] for entry in leased], [])
+        retries = [
+            (number, token, 0.0, False)
+            for _, _, _, token, numbers, _, _ in leased
+            for number in numbers
+        ]
+        self._give_back(retries, [])

@@ -19,7 +19,7 @@ def server(tmp_path: Path) -> Iterator[BrokerServer]:
 
 
 def _publish(*bodies: bytes) -> bytes:
-    return pack_request("publish", [["x:q", body, 1, 0, 0.0, 1] for body in bodies])
+    return pack_request("publish", [["x:q", 1, 0, 0.0, 1, list(bodies)]])
 
 
 def test_a_request_that_comes_twice_at_once_is_executed_once(server: BrokerServer) -> None:
