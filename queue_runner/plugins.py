@@ -41,11 +41,16 @@ def _points(group: str) -> Mapping[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=group)}
 
 
+def near(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or nothing: where there are too many to name."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?`, or `; known: a, b, c` where nothing is near."""
     choices = list(known)
-    close = difflib.get_close_matches(name, choices, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
+    if meant := near(name, choices):
+        return meant
     shown = ", ".join(sorted(choices)[:12]) + (", ..." if len(choices) > 12 else "")
     return f"; known: {shown}" if choices else ""

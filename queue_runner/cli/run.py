@@ -88,9 +88,11 @@ def run(
         written = write_outputs(local.handle, local.run)
         if as_json:
             print_json(_summary(local.handle, local.run))
-        elif not quiet:
-            _show(local.handle, status)
-        if not as_json:
+        else:
+            if not quiet:
+                _show_table(local.handle)
+            if status.failed:
+                _show_failures(local.handle, status)
             _say_where(local.run, written, status)
     if not status.done:
         return EXIT_INTERRUPTED
@@ -146,13 +148,17 @@ def interruptible() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _show(handle: StudyHandle, status: StudyStatus) -> None:
-    from queue_runner.cli.render import console, failures, results_table
+def _show_table(handle: StudyHandle) -> None:
+    from queue_runner.cli.render import console, results_table
+
+    console().print(results_table(list(handle.rows()), limit=_TABLE_ROWS))
+
+
+def _show_failures(handle: StudyHandle, status: StudyStatus) -> None:
+    from queue_runner.cli.render import console, failures
     from queue_runner.model import State
 
     out = console()
-    rows = list(handle.rows())
-    out.print(results_table(rows, limit=_TABLE_ROWS))
     failed = list(handle.results([State.FAILED]))
     more = f"More: queue-runner logs JOB, and queue-runner retry {handle.id}"
     for line in failures(failed, status.failed, more=more):

@@ -45,6 +45,11 @@ def _scalar(value: object) -> object:
 def _words(value: object) -> object:
     """A step: text is a program without arguments; numbers among the arguments are fine."""
     if isinstance(value, str):
+        if any(map(str.isspace, value.strip())):
+            raise ValueError(
+                "a list of arguments such as [./solve.sh, --x, '{x}'], for there is no shell in"
+                " between; [sh, -c, '...'] asks for one"
+            )
         return [value]
     if not isinstance(value, list | tuple) or not value or not all(map(is_scalar, value)):
         raise ValueError("a list of arguments such as [./solve.sh, --x, '{x}']")

@@ -143,7 +143,7 @@ class Folder:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
-        os.environ["HOME"] = str(path)
+        os.environ["HOME"] = os.environ["PWD"] = str(path)
         self.path, self._watch = path, Watch(path)
         self._handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 

@@ -63,7 +63,7 @@ def _code_folder(request: Mapping[str, Any]) -> Path:
 def _serve(request: Mapping[str, Any]) -> tuple[int, float, int, bool]:
     folder = Path(request["folder"])
     os.chdir(folder)
-    os.environ["HOME"] = str(folder)
+    os.environ["HOME"] = os.environ["PWD"] = str(folder)
     log = os.open(folder / request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(log, 1)
     os.dup2(log, 2)

@@ -164,7 +164,7 @@ class _Spawner:
         if self._folder.path != self._made:
             assert self._folder.path is not None
             self._made = self._folder.path
-            self._env[b"HOME"] = os.fsencode(self._made)
+            self._env[b"HOME"] = self._env[b"PWD"] = os.fsencode(self._made)
             names = set(os.listdir()) - {request["log"]}
             self._has_more = any(name == METRICS or name.startswith(_LOGS) for name in names)
 

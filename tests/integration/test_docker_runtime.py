@@ -135,6 +135,7 @@ print(json.dumps({
     "quota": limit("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu.max"),
     "cpus": sorted(os.sched_getaffinity(0)), "shm": shm.f_blocks * shm.f_frsize,
     "core": resource.getrlimit(resource.RLIMIT_CORE), "cwd": os.getcwd(), "home": os.environ["HOME"],
+    "pwd": os.environ["PWD"],
     "job": os.environ["QUEUE_RUNNER_JOB"],
     "processes": sorted(open(f"/proc/{n}/comm").read().strip() for n in os.listdir("/proc") if n.isdigit()),
 }))
@@ -162,7 +163,7 @@ def test_a_job_gets_the_least_it_needs(run: Run, runtime: DockerRuntime) -> None
     assert inside["quota"] == "100000"
     assert inside["shm"] == 256 * 1024**2
     assert inside["core"] == [0, 0]
-    assert inside["cwd"] == inside["home"] == folder
+    assert inside["cwd"] == inside["pwd"] == inside["home"] == folder
     assert inside["job"] == "study.0000007"
     # and the engine's own init
     assert inside["processes"] == ["docker-init", "python3"]

@@ -148,6 +148,11 @@ def test_failures_are_shown_with_reason_and_log_and_the_rest_goes_on(system: Sys
     assert done.returncode == 1
     assert "1 of 6 succeeded, 5 failed" in done.stdout
     assert "about to end: code" in done.stdout
+    assert "index" in done.stdout
+    quiet = system.call("run", study, "-q")
+    assert quiet.returncode == 1
+    assert "about to end: code" in quiet.stdout
+    assert "index" not in quiet.stdout
     (study_status,) = system.json("status")["studies"]
     rows = {row["how"]: row for row in json.loads(system.ok("results", "--json"))}
     assert study_status["failed"] == 5

@@ -105,6 +105,13 @@ def test_what_the_worker_ignores_is_ignored_either_way(place: Workplace, jobs: M
     assert list(map(essence, together(place, some))) == list(map(essence, apart))
 
 
+def test_a_program_is_told_where_it_is(place: Workplace, jobs: Make) -> None:
+    """By its environment, too, as OpenFOAM wants it; a shell that is not told keeps it to itself."""
+    some = jobs('grep -qzx "PWD=$(pwd -P)" /proc/self/environ')
+    apart = [attempt_job(place, job, 1, Stop()) for job in some]
+    assert {result.state for result in (*apart, *together(place, some))} == {State.SUCCEEDED}
+
+
 def test_one_process_starts_all(place: Workplace, jobs: Make) -> None:
     results = together(place, jobs("echo $PPID > parent; exit 1", 10))
     assert {result.state for result in results} == {State.FAILED}

@@ -178,7 +178,7 @@ def test_a_job_gets_the_least_it_needs(run: Run, runtime: DockerRuntime) -> None
     assert inside["quota"] == "100000"
     assert inside["shm"] == 256 * MIB
     assert inside["core"] == [0, 0]
-    assert inside["cwd"] == inside["home"] == folder
+    assert inside["cwd"] == inside["pwd"] == inside["home"] == folder
     assert inside["job"] == "study.0000007"
     assert inside["processes"] == ["python3", "sh"]
 

@@ -36,6 +36,8 @@ def environment(
     return {
         **passed,
         "HOME": str(folder),
+        # what it inherits is a folder of the worker, and OpenFOAM says so in each of its logs
+        "PWD": str(folder),
         "TMPDIR": str(temporary),
         "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": str(max(1, limits.cores // max(1, limits.ranks))),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from queue_runner.errors import JobError
 from queue_runner.model import Job, Reason, Resources
-from queue_runner.plugins import nearest
+from queue_runner.plugins import near, nearest
 from queue_runner.workers.disk import DiskWatch
 from queue_runner.workers.kinds.base import Step
 from queue_runner.workers.leavings import is_as_made, open_log, remove
@@ -176,7 +176,7 @@ def _program(step: Step, folder: Path, env: dict[str, str]) -> str:
         raise JobError(
             Reason.MISSING_PROGRAM,
             f"no program {name!r} on this worker's PATH ({env['PATH']})"
-            f"{nearest(name, _programs(env['PATH']))[:200]}",
+            f"{near(name, _programs(env['PATH']))}",
             step=step.name,
         )
     return found

@@ -71,6 +71,9 @@ def load(folder: Path, text: str) -> str:
          "study.yaml:6: command.run[1]: '{x': a '{' without its '}'; write '{{' for the brace itself"),
         (('[./solve, "{x}"]', "7"),
          "study.yaml:6: command.run: expected a list of arguments such as [./solve.sh, --x, '{x}'], found 7"),
+        (('[./solve, "{x}"]', '"./solve {x}"'),
+         "study.yaml:6: command.run: expected a list of arguments such as [./solve.sh, --x, '{x}'], for there"
+         " is no shell in between; [sh, -c, '...'] asks for one, found './solve {x}'"),
         (("run:", "rum:"), "study.yaml:6: command.rum: unknown field; did you mean 'run'?"),
         (("command:", "zip: [[x, z]]\ncommand:"), "study.yaml:5: zip[0][1]: no parameter 'z'; known: x"),
         (("command:", "where: [z > 1]\ncommand:"),

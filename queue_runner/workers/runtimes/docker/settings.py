@@ -88,6 +88,7 @@ def variables(job: Job, folder: Path, limits: Resources, more: Mapping[str, str]
     """On top of the image's own."""
     return {
         "HOME": str(folder),
+        "PWD": str(folder),
         "TMPDIR": "/tmp",
         "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": str(max(1, limits.cores // max(1, limits.ranks))),

@@ -108,6 +108,7 @@ while read -r qr_token qr_variables qr_arguments qr_call; do
       qr_variables=$((qr_variables - 1))
     done
     unset OLDPWD
+    export PWD
     exec $qr_setsid "$@"
   )
   qr_code=$?
@@ -156,6 +157,9 @@ def spoken(
     call: bool,
 ) -> bytes | None:
     """A step, as it is told; None for one that cannot be told to a shell as it is meant."""
+    if variables.get("PWD") == folder:
+        # the shell's own is that
+        variables = {name: text for name, text in variables.items() if name != "PWD"}
     if argv[0].startswith("-") or any(
         _NAME.fullmatch(name) is None or _SHELLS_OWN.fullmatch(name) is not None
         for name in variables
