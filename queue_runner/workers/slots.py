@@ -31,7 +31,11 @@ class Slots:
         self._free_cores = cores
         self._free_memory = memory_bytes
         self._waiting: deque[Claim] = deque()
-        self._changed = threading.Condition()
+        self._waiting_cores = 0
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)
+        # apart, for it need not be woken by all that ends: many short jobs do, and rarely is there room for more
+        self._roomy = threading.Condition(lock)
         self._closed = False
         self._mean_s: float | None = None
 
@@ -51,11 +55,10 @@ class Slots:
     def room(self) -> int:
         """How many cores' worth of jobs may be leased now."""
         with self._changed:
-            waiting = sum(claim.cores for claim in self._waiting)
             ahead = self._ahead()
-            if ahead and waiting > ahead // 2:
+            if ahead and self._waiting_cores > ahead // 2:
                 return 0
-            return max(0, self._free_cores + ahead - waiting)
+            return max(0, self._free_cores + ahead - self._waiting_cores)
 
     def _ahead(self) -> int:
         if self._mean_s is None or self._mean_s > _SHORT_S:
@@ -63,19 +66,21 @@ class Slots:
         return min(_MAX_AHEAD, int(self.cores * _AHEAD_S / max(self._mean_s, 1e-4)))
 
     def await_room(self, timeout_s: float) -> None:
-        """Wait until something ended, or was wanted by `nudge`."""
+        """Wait until there is room."""
         with self._changed:
-            self._changed.wait(timeout_s)
+            if self.room() <= 0:
+                self._roomy.wait(timeout_s)
 
-    def nudge(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
+    def _tell_of_room(self) -> None:
+        if self.room() > 0:
+            self._roomy.notify_all()
 
     def put(self, claims: Sequence[Claim]) -> bool:
         """False where no more is taken."""
         with self._changed:
             if not self._closed:
                 self._waiting.extend(claims)
+                self._waiting_cores += sum(claim.cores for claim in claims)
                 self._changed.notify_all()
             return not self._closed
 
@@ -86,6 +91,7 @@ class Slots:
             late = [claim for claim in self._waiting if claim.leased_at < limit]
             for claim in late:
                 self._waiting.remove(claim)
+                self._waiting_cores -= claim.cores
             if late:
                 self._mean_s = None
         return late
@@ -96,7 +102,9 @@ class Slots:
             self._closed = True
             left = list(self._waiting)
             self._waiting.clear()
+            self._waiting_cores = 0
             self._changed.notify_all()
+            self._tell_of_room()
         return left
 
     def await_idle(self, timeout_s: float) -> bool:
@@ -114,7 +122,7 @@ class Slots:
         with self._changed:
             while not self._closed:
                 if self._waiting and self._fits(self._waiting[0]):
-                    claim = self._waiting.popleft()
+                    claim = self._taken()
                     self._free_cores -= claim.cores
                     if self._free_memory is not None:
                         self._free_memory -= claim.memory_bytes
@@ -137,8 +145,13 @@ class Slots:
         most = min(int(_TURN_S / max(self._mean_s, 1e-4)), len(self._waiting) // self.cores)
         followers: list[Claim] = []
         while len(followers) < most and self._waiting[0].lane == first.lane:
-            followers.append(self._waiting.popleft())
+            followers.append(self._taken())
         return followers
+
+    def _taken(self) -> Claim:
+        claim = self._waiting.popleft()
+        self._waiting_cores -= claim.cores
+        return claim
 
     def _fits(self, claim: Claim) -> bool:
         memory = self._free_memory is None or claim.memory_bytes <= self._free_memory
@@ -151,6 +164,7 @@ class Slots:
             if self._free_memory is not None:
                 self._free_memory += claim.memory_bytes
             self._changed.notify_all()
+            self._tell_of_room()
 
     def took(self, took_s: float) -> None:
         """Of what was taken, each took so many seconds."""
@@ -158,4 +172,4 @@ class Slots:
             self._mean_s = took_s if self._mean_s is None else 0.9 * self._mean_s + 0.1 * took_s
             if took_s > _SHORT_S:
                 self._mean_s = max(self._mean_s, took_s)
-            self._changed.notify_all()
+            self._tell_of_room()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from queue_runner.brokers.base import Delivery
 from queue_runner.model import Job, Resources
 from queue_runner.workers.claims import Claim
@@ -74,3 +76,47 @@ def test_after_the_end_nothing_is_put_off() -> None:
     assert slots.put([])
     slots.close()
     assert not slots.put([])
+
+
+def test_who_waits_for_room_is_woken_when_there_is_some() -> None:
+    slots = Slots(1, None)
+    slots.put([claim(0, "a")])
+    (first,) = slots.take()
+    told = threading.Event()
+
+    def await_room() -> None:
+        while slots.room() <= 0:
+            slots.await_room(60)
+        told.set()
+
+    waiting = threading.Thread(target=await_room)
+    waiting.start()
+    slots.free(first)
+    waiting.join()
+    assert told.is_set()
+
+
+def test_room_is_what_is_free_and_not_waited_for_yet() -> None:
+    slots = Slots(4, None)
+    slots.put([claim(n, None, cores) for n, cores in enumerate((1, 2, 4))])
+    assert slots.room() == 0
+    (first,) = slots.take()
+    assert slots.room() == 0
+    slots.close()
+    assert slots.room() == 3
+    slots.free(first)
+    assert slots.room() == 4
+
+
+def test_short_jobs_are_leased_ahead_and_no_more_while_half_of_them_wait() -> None:
+    slots = Slots(1, None)
+    warmed_up(slots, 0.001)
+    assert slots.room() == 251
+    slots.put([claim(n, None) for n in range(251)])
+    assert slots.room() == 0
+    for _ in range(125):
+        (taken,) = slots.take()
+        slots.free(taken)
+    assert slots.room() == 0
+    slots.take()
+    assert slots.room() == 125
