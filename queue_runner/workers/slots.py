@@ -20,7 +20,7 @@ _MAX_AHEAD = 2000
 #: Jobs that take longer than this are never leased ahead.
 _SHORT_S = 0.1
 #: Seconds of work that are done in one go, where jobs may be.
-_TURN_S = 0.02
+_TURN_S = 0.05
 #: A leased job that waited so long is given back: its predecessors were longer than expected.
 _MAX_WAIT_S = 1.0
 

@@ -39,7 +39,7 @@ from queue_runner.workers.runtimes.processes import kill_marked, signal_group
 _Answered = tuple[int, float, int, bool]
 _MOST_ANSWER = 4096
 _END_S = 1.0
-#: Seconds after which calls that have not begun are left to others; together they were to take a tenth of it.
+#: Seconds after which calls that have not begun are left to others; together they were to take a fifth of it.
 _LONG_S = 0.25
 
 #: Seconds after which a server that nobody asked is ended.
