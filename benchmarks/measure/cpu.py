@@ -10,9 +10,11 @@ from contextlib import suppress
 
 import psutil
 
+SPAWNER, PROGRAMS = "spawner", "programs"
 #: What a command line has in it, and how the process is called here; the first that fits.
 _NAMES = (
     ("queue_runner.workers.pycall", "function"),
+    ("queue_runner.workers.spawner", SPAWNER),
     ("redis-server", "server"),
     ("beam", "server"),
     ("queue-runner broker", "server"),
@@ -31,10 +33,10 @@ class CpuTime:
     """
 
     def __init__(self) -> None:
-        self._began: dict[tuple[int, float], float] = {}
-        self._last: dict[tuple[int, float], tuple[str, float]] = {}
+        self._began: dict[tuple[str, int, float], float] = {}
+        self._last: dict[tuple[str, int, float], float] = {}
         self.look()
-        self._began = {key: seconds for key, (_, seconds) in self._last.items()}
+        self._began = dict(self._last)
 
     def look(self) -> None:
         for process in psutil.Process().children(recursive=True):
@@ -42,16 +44,20 @@ class CpuTime:
                 name = name_of(process.cmdline())
                 if name is not None:
                     times = process.cpu_times()
-                    key = (process.pid, process.create_time())
-                    self._last[key] = (name, times.user + times.system)
+                    this = process.pid, process.create_time()
+                    self._last[name, *this] = times.user + times.system
+                    if name == SPAWNER:
+                        # what has ended below it: each is too short to be seen
+                        ended_s = times.children_user + times.children_system
+                        self._last[PROGRAMS, *this] = ended_s
 
     def us_per_job(self, count: int) -> dict[str, float]:
         """Microseconds that each part took for one of `count` jobs; and all of them together, where the
         broker's server is below this process, too.
         """
         sums: dict[str, float] = defaultdict(float)
-        for key, (name, seconds) in self._last.items():
-            sums[name] += 1e6 * (seconds - self._began.get(key, 0.0)) / count
+        for key, seconds in self._last.items():
+            sums[key[0]] += 1e6 * (seconds - self._began.get(key, 0.0)) / count
         return {**sums, "all": sum(sums.values())} if "server" in sums else dict(sums)
 
 

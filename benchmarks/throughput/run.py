@@ -1,12 +1,13 @@
-"""Send a study of no-op points through brokers, with every daemon a process of its own.
+"""Send a study of short jobs through brokers, with every daemon a process of its own.
 
     .venv/bin/python benchmarks/throughput/run.py --jobs 100000 redis rabbitmq zmq
 
 `redis`, `rabbitmq` and `zmq` are throwaway servers; the URL of a server of yours will do, too. Prints, for
 each broker: jobs per second from the start of the submission to the last result in the collector's database,
 and at the start and the end of it; the peak memory of client, worker, collector and server; the CPU time in
-microseconds that a job took of each of them, of the `function` in its warm processes, and of all; how long
-questions take with all results there. Ends with an error unless every job is in the table exactly once.
+microseconds that a job took of each of them, of the `function` in its warm processes, and of all (with
+`--task true`, of the `spawner` that starts programs, and of the `programs` themselves); how long questions
+take with all results there. Ends with an error unless every job is in the table exactly once.
 `--json FILE` keeps the figures. It is the workload `scale` of `benchmarks/bench.py`, alone.
 """
 
@@ -27,10 +28,11 @@ from measure.scale import Scale
 from measure.servers import server
 
 
-def measure(url: str | None, jobs: int, cores: int) -> Figures:
+def measure(url: str | None, task: str, jobs: int, cores: int) -> Figures:
     """url: None for a ZeroMQ server, which the benchmark starts itself."""
     with tempfile.TemporaryDirectory(prefix="queue-runner-bench-") as name:
-        scale = Scale(Place(Path(name), cores, {"broker": url} if url else {}))
+        broker = {"broker": url} if url else {}
+        scale = Scale(Place(Path(name), cores, broker, {"task": task}))
         try:
             scale.start()
             return scale.measure("scale", Effort(0.0, jobs))
@@ -42,6 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
+    parser.add_argument("--task", choices=("noop", "true"), default="noop")
     parser.add_argument("--jobs", type=int, default=100_000)
     parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", type=Path)
@@ -50,7 +53,7 @@ def main() -> None:
     figures = []
     for name in options.brokers:
         with server(name) as url:
-            measured = measure(url, options.jobs, options.cores)
+            measured = measure(url, options.task, options.jobs, options.cores)
         figures.append({"broker": name.partition(":")[0], **measured})
         print(json.dumps({key: _short(value) for key, value in figures[-1].items()}), flush=True)
     if options.json:
