@@ -24,9 +24,9 @@ _MAX_BODY_BYTES = 4 * 1024 * 1024
 _CALL_S = 30.0
 #: Seconds that a finished job waits for others: one call settles all that end within them.
 _LINGER_S = 0.02
-#: How long where so many do, and of how many that is enough: a call costs about as much for two hundred
+#: How long where so many do, and of how many that is enough: a call costs about as much for four hundred
 #: as for twenty, here, at the server, at the collector and at who follows the study.
-_MANY, _LINGER_LONG_S, _ENOUGH = 10, 0.1, 200
+_MANY, _LINGER_LONG_S, _ENOUGH = 10, 0.2, 400
 #: Seconds before a message that the broker does not let us bury is offered again.
 _BURIED_AGAIN_S = 300.0
 #: Seconds between two looks whether there is a key by now that may sign.
