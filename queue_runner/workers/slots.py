@@ -34,7 +34,7 @@ class Slots:
         self._waiting_cores = 0
         lock = threading.RLock()
         self._changed = threading.Condition(lock)
-        # apart, for it need not be woken by all that ends: many short jobs do, and rarely is there room for more
+        # apart, for it need not be woken by all that ends: many short jobs do, and seldom make room for more
         self._roomy = threading.Condition(lock)
         self._closed = False
         self._mean_s: float | None = None
