@@ -241,10 +241,12 @@ def in_two_goes(
     stop: Stop | None = None,
     held: Callable[[int], None] = lambda begun: None,
     between: Callable[[], object] = lambda: None,
+    before: list[Job] | None = None,
 ) -> tuple[list[Result], list[Result]]:
     """The process is asked for the second ones while it has the first.
 
-    between: called before the second ones are looked at.
+    between: called before the second ones are looked at. before: done first of all, so that the process is
+    there.
     """
     lane, asked = CallLane(place), []
 
@@ -253,6 +255,10 @@ def in_two_goes(
         asked.append(lane.follow(first_asked, turns, Stop(), held))
 
     try:
+        if before:
+            # one that starts slowly is held before it has begun
+            while not list(lane.run([Turn(job, 1) for job in before], Stop(), lambda begun: None)):
+                pass
         turns = [Turn(job, 1) for job in first]
         one = list(lane.run(turns, stop or Stop(), lambda begun: None, under_way))
         between()
@@ -314,6 +320,6 @@ def test_one_that_takes_long_holds_up_none_of_the_next_ones(
         told.append(begun)
         go.touch()
 
-    one, two = in_two_goes(place, some[:1], some[1:], held=held)
+    one, two = in_two_goes(place, some[:1], some[1:], held=held, before=jobs("true", 1))
     assert ([each.index for each in one], two, told) == ([0], [], [0])
     assert not late.exists()
