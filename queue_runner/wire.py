@@ -17,7 +17,16 @@ from queue_runner.errors import WireError
 from queue_runner.plain import from_plain, kind_of, pack, shallow, to_plain
 from queue_runner.unpacking import CONTAINERS, UnpackError, unpack
 
-__all__ = ["VERSION", "batch", "decode", "decode_batch", "encode", "from_plain", "to_plain"]
+__all__ = [
+    "VERSION",
+    "batch",
+    "decode",
+    "decode_batch",
+    "encode",
+    "fits_in_batch",
+    "from_plain",
+    "to_plain",
+]
 
 VERSION = 1
 #: Lists and maps in an item of a batch, beside those that its length accounts for: there may be many items.
@@ -68,6 +77,15 @@ def encode(value: object) -> bytes:
 def batch(bodies: Sequence[bytes]) -> bytes:
     """Several messages, each made by `encode`, as one."""
     return pack([VERSION, "batch", bodies])
+
+
+def fits_in_batch(body: bytes) -> bool:
+    """Whether a reader takes this message as an item: one of many lists and maps has to travel alone."""
+    try:
+        unpack(body, _CONTAINERS_OF_AN_ITEM)
+    except UnpackError:
+        return False
+    return True
 
 
 def decode(body: bytes, expected: type[T]) -> T:

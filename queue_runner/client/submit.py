@@ -20,7 +20,8 @@ from queue_runner.brokers.base import Broker, Message
 from queue_runner.model import INBOX_QUEUE, Job, JobsSubmitted, StudyRecord, job_queue
 from queue_runner.signing import REQUESTS, UNSIGNED, Seal, on_queue
 from queue_runner.store import Store
-from queue_runner.wire import encode
+from queue_runner.wire import batch as encode_batch
+from queue_runner.wire import encode, fits_in_batch
 
 if TYPE_CHECKING:
     from queue_runner.study import Study
@@ -61,7 +62,19 @@ def job_message(
 
 def to_inbox(item: object, seal: Seal = UNSIGNED) -> Message:
     """A message for the collector, ahead of waiting results. Raises `KeysRefused`."""
-    return Message(queue=INBOX_QUEUE, body=seal.seal(encode(item), REQUESTS), priority=1)
+    return _to_inbox(encode(item), seal)
+
+
+def _to_inbox(body: bytes, seal: Seal) -> Message:
+    return Message(queue=INBOX_QUEUE, body=seal.seal(body, REQUESTS), priority=1)
+
+
+def _together(items: Sequence[object], seal: Seal) -> list[Message]:
+    """For the collector as one message, where it may be one. Raises `KeysRefused`."""
+    bodies = [encode(item) for item in items]
+    if len(bodies) > 1 and all(map(fits_in_batch, bodies)):
+        bodies = [encode_batch(bodies)]
+    return [_to_inbox(body, seal) for body in bodies]
 
 
 def submit_jobs(
@@ -80,17 +93,17 @@ def submit_jobs(
     Raises `BrokerUnavailable`, `BrokerRefused`, `StudyError`, `KeysRefused`.
     """
     upto = start
-    news = [to_inbox(record, seal)]
+    news: list[object] = [record]
     with_jobs = record.total - start > BATCH
     for batch in batches(jobs, BATCH):
         messages = [job_message(job, seal=seal) for job in batch]
-        broker.publish([*news, *messages] if with_jobs else messages, timeout_s)
+        broker.publish([*_together(news, seal), *messages] if with_jobs else messages, timeout_s)
         upto += len(batch)
-        note = to_inbox(JobsSubmitted(study=record.id, upto=upto), seal)
+        note = JobsSubmitted(study=record.id, upto=upto)
         news = [note] if with_jobs else [*news, note]
         if progress is not None:
             progress(upto, record.total)
-    broker.publish(news, timeout_s)
+    broker.publish(_together(news, seal), timeout_s)
     return upto - start
 
 

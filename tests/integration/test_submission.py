@@ -87,15 +87,15 @@ class Kept:
 def _what(message: Message) -> str:
     if message.queue != INBOX_QUEUE:
         return "job"
-    ((item, _),) = decode_batch(message.body, (JobsSubmitted, StudyRecord))
-    return f"up to {item.upto}" if isinstance(item, JobsSubmitted) else "study"
+    items = [item for item, _ in decode_batch(message.body, (JobsSubmitted, StudyRecord))]
+    return ", ".join(f"up to {i.upto}" if isinstance(i, JobsSubmitted) else "study" for i in items)
 
 
 @pytest.mark.parametrize(
     ("jobs", "start", "calls"),
     [
-        (2, 0, [["job", "job"], ["study", "up to 2"]]),
-        (3, 1, [["job", "job"], ["study", "up to 3"]]),
+        (2, 0, [["job", "job"], ["study, up to 2"]]),
+        (3, 1, [["job", "job"], ["study, up to 3"]]),
         (
             BATCH + 1,
             0,
@@ -110,6 +110,19 @@ def test_the_study_comes_after_its_jobs_where_they_are_one_batch(
     broker: Broker = kept  # type: ignore[assignment]
     submit_jobs(broker, study.record(None, 0.0), study.jobs(None, start), start=start)
     assert kept.calls == calls
+
+
+def test_a_study_of_many_lists_travels_apart_from_its_note() -> None:
+    kept = Kept()
+    broker: Broker = kept  # type: ignore[assignment]
+    study = Study(
+        name="many",
+        kind="command",
+        points={"columns": ["n"], "rows": [[0]] * BATCH},
+        command={"run": ["true", "{n}"]},
+    )
+    submit_jobs(broker, study.record(None, 0.0), study.jobs(None), start=0)
+    assert kept.calls[1] == ["study", f"up to {BATCH}"]
 
 
 class Bench:

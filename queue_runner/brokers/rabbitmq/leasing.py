@@ -3,7 +3,8 @@
 RabbitMQ pushes; we pull. A consumer takes only while a `lease` call lasts, with a prefetch of what the
 call can still take. The server is first asked how much each lane holds, and the call's limit and room
 are allotted in the order of the contract; when all are empty, a consumer on each waits for the first
-message. See docs/decisions/rabbitmq-delivery.md.
+message, which is handed out at once: what came with it is the next call's.
+See docs/decisions/rabbitmq-delivery.md.
 """
 
 from __future__ import annotations
@@ -139,9 +140,15 @@ class Leasing:
 
     async def _serve(self, call: _Call) -> list[Claim]:
         while True:
-            await self._catalogue.refresh()
             edition = self._catalogue.edition
-            claims = await self._try(call, self._lanes(call.want), edition)
+            lanes = self._lanes(call.want)
+            # most often there is no new lane, and both answers come in the time of one
+            taps, ready = await self._look(lanes)
+            if self._catalogue.edition != edition:
+                continue
+            claims = await self._take(call.want, taps, ready)
+            if not claims and not call.expired:
+                claims = await self._watch(call, taps, edition)
             if claims:
                 return claims
             if call.expired:
@@ -149,33 +156,23 @@ class Leasing:
                 if self._catalogue.edition == edition:
                     return []
 
-    async def _try(self, call: _Call, lanes: Sequence[Lane], edition: int) -> list[Claim]:
-        claims = await self._sweep(call.want, lanes)
-        if claims or call.expired:
-            return claims
-        return await self._fill(call.want, lanes, await self._watch(call, lanes, edition))
-
-    async def _fill(self, want: Want, lanes: Sequence[Lane], claims: list[Claim]) -> list[Claim]:
-        """What came first, and what is there by now."""
-        rest = want.less([claim.lane for claim in claims])
-        if not claims or rest is None:
-            return claims
+    async def _look(self, lanes: Sequence[Lane]) -> tuple[Sequence[Tap], Sequence[int]]:
+        """How much each holds, when at least all lanes are known that there were when this was called."""
+        knowing = self._io.spawn(self._catalogue.refresh())
         try:
-            more = await self._sweep(rest, [lane for lane in lanes if rest.fits(lane)])
-        except BaseException:
-            for claim in claims:
-                self._spares.put(claim)
-            raise
-        return sorted([*claims, *more], key=lambda claim: want.order(claim.lane))
+            taps = await together(self._taps.on(lane) for lane in lanes)
+            ready = await together(tap.ready() for tap in taps)
+        finally:
+            await knowing
+        return taps, ready
 
     def _lanes(self, want: Want) -> list[Lane]:
         known = [lane for queue in want.queues for lane in self._catalogue.lanes[queue]]
         return sorted(filter(want.fits, known), key=want.order)
 
-    async def _sweep(self, want: Want, lanes: Sequence[Lane]) -> list[Claim]:
+    async def _take(self, want: Want, taps: Sequence[Tap], ready: Sequence[int]) -> list[Claim]:
         """Take what is there now."""
-        taps = await together(self._taps.on(lane) for lane in lanes)
-        ready = await together(tap.ready() for tap in taps)
+        lanes = [tap.lane for tap in taps]
         there = {
             lane: count + self._spares.count(lane) for lane, count in zip(lanes, ready, strict=True)
         }
@@ -187,11 +184,12 @@ class Leasing:
             shares[claim.lane] -= 1
         consumers = await self._open(taps, shares, draw)
         await draw.fill(expected)
-        return await self._close(want, draw, consumers)
+        await _shut(consumers)
+        return _finished(want, draw, consumers)
 
-    async def _watch(self, call: _Call, lanes: Sequence[Lane], edition: int) -> list[Claim]:
+    async def _watch(self, call: _Call, taps: Sequence[Tap], edition: int) -> list[Claim]:
         """Wait for the first that comes, or for news of further lanes."""
-        taps = await together(self._taps.on(lane) for lane in lanes)
+        lanes = [tap.lane for tap in taps]
         # one each: a consumer that has all it may have gets nothing more while it is being closed, and
         # what a server sends to a closed consumer it counts as an attempt
         shares = dict.fromkeys(lanes, 1)
@@ -206,7 +204,12 @@ class Leasing:
                 or any(each.tap.gone or each.trouble for each in consumers)
             )
         )
-        return await self._close(call.want, draw, consumers)
+        if draw.claims and (claims := draw.finish(call.want)):
+            # it need not wait until the others' consumers are closed; what still comes to them is spare
+            self._io.spawn(_shut(consumers))
+            return claims
+        await _shut(consumers)
+        return _finished(call.want, draw, consumers)
 
     async def _open(
         self, taps: Sequence[Tap], shares: Mapping[Lane, int], draw: _Draw
@@ -214,15 +217,6 @@ class Leasing:
         parts = [(_Consumer(tap), part) for tap in taps for part in _parts(shares.get(tap.lane, 0))]
         await asyncio.gather(*(consumer.open(part, draw.take) for consumer, part in parts))
         return [consumer for consumer, _ in parts]
-
-    async def _close(self, want: Want, draw: _Draw, consumers: Sequence[_Consumer]) -> list[Claim]:
-        await asyncio.gather(*(each.shut() for each in consumers))
-        claims = draw.finish(want)
-        if not claims:
-            for each in consumers:
-                if each.trouble is not None:
-                    raise each.trouble
-        return claims
 
 
 def _parts(share: int) -> Sequence[int]:
@@ -250,6 +244,20 @@ class _Consumer:
                 await self.tap.shut(self._name)
             except Lost as error:
                 self.trouble = error
+
+
+async def _shut(consumers: Sequence[_Consumer]) -> None:
+    await asyncio.gather(*(each.shut() for each in consumers))
+
+
+def _finished(want: Want, draw: _Draw, consumers: Sequence[_Consumer]) -> list[Claim]:
+    """What was drawn, or the trouble that there was with it."""
+    claims = draw.finish(want)
+    if not claims:
+        for each in consumers:
+            if each.trouble is not None:
+                raise each.trouble
+    return claims
 
 
 async def together(work: Iterable[Awaitable[T]]) -> list[T]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from queue_runner.brokers.rabbitmq.topology import Lane
 
@@ -32,11 +32,3 @@ class Want:
             limit -= shares[lane]
             room = None if room is None else room - shares[lane] * lane.size
         return {lane: share for lane, share in shares.items() if share}
-
-    def less(self, taken: Sequence[Lane]) -> Want | None:
-        """What is still wanted after these; None when that is nothing."""
-        limit = self.limit - len(taken)
-        room = None if self.room is None else self.room - sum(lane.size for lane in taken)
-        if limit < 1 or (room is not None and room < 1):
-            return None
-        return replace(self, limit=limit, room=room)

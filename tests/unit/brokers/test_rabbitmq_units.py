@@ -98,8 +98,6 @@ def test_limit_and_room_are_allotted_in_order() -> None:
         lanes[2]: 1,
     }
     assert not want.fits(Lane("a", 0, 6))
-    assert want.less(lanes[:2]) == Want(("a", "b"), limit=2, room=1, max_size=5)
-    assert want.less(lanes) is None
 
 
 def test_breaking_off_an_attempt_that_is_over_is_no_error() -> None:
