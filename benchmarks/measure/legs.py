@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import median
 
 from measure.marks import Mark
@@ -76,11 +77,14 @@ def medians_ms(
 ) -> dict[str, float]:
     """By what happens, and `all` of the way, over all jobs that came past all of its points.
 
+    What is beside the way may end when the next jobs are on theirs.
+
     Raises `ValueError` where none did.
     """
     times: dict[str, list[float]] = {leg.what: [] for leg in (*way, *beside)}
     times["all"] = []
-    for job in jobs(marks, way[0].begin):
+    each_job = list(jobs(marks, way[0].begin))
+    for number, job in enumerate(each_job):
         found = points(job, way)
         if found is None:
             continue
@@ -89,7 +93,8 @@ def medians_ms(
             times[leg.what].append(found[leg.end] - found[leg.begin])
         for leg in beside:
             begin = found[leg.begin] if leg.begin in found else _first(job, leg.begin)
-            end = None if begin is None else _first(job, leg.end, begin)
+            onwards = chain.from_iterable(each_job[number:])
+            end = None if begin is None else _first(onwards, leg.end, begin)
             if begin is not None and end is not None:
                 times[leg.what].append(end - begin)
     if not times["all"]:
@@ -97,5 +102,5 @@ def medians_ms(
     return {what: 1000 * median(each) for what, each in times.items() if each}
 
 
-def _first(job: Sequence[Mark], name: str, since: float = float("-inf")) -> float | None:
+def _first(job: Iterable[Mark], name: str, since: float = float("-inf")) -> float | None:
     return next((when for mark, when in job if mark == name and when >= since), None)

@@ -54,6 +54,13 @@ def test_what_is_beside_the_way_begins_with_one_of_its_points_or_with_another_ma
     assert found["flushing"] == pytest.approx(25.0)
 
 
+def test_what_is_beside_the_way_may_end_when_the_next_job_is_on_its_way() -> None:
+    beside = (Leg("known", "flushed", "flushing"),)
+    marks = [*_job(1.0, 0.1, 0.1), *_job(1.3, 0.1, 0.1), *_job(1.6, 0.1, 0.1), ("flushed", 1.7)]
+    # of the third nobody knows
+    assert medians_ms(marks, _A_WAY, beside)["flushing"] == pytest.approx(350.0)
+
+
 def test_the_way_has_no_gap() -> None:
     assert [leg.end for leg in WAY[:-1]] == [leg.begin for leg in WAY[1:]]
     assert len({leg.what for leg in (*WAY, *BESIDE)}) == len(WAY) + len(BESIDE)
