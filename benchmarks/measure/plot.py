@@ -53,5 +53,10 @@ def _bars(axis: Any, record: Record, workload: str, name: str) -> None:
     colours = [_OWN if each.startswith(OURS) else _OTHER for each in order]
     axis.barh(order, [middle[each] for each in order], color=colours, xerr=[below, above])
     if name.endswith("_ms"):
+        from matplotlib.ticker import LogLocator, NullFormatter
+
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
     axis.spines[["top", "right"]].set_visible(False)
