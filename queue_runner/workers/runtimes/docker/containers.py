@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from queue_runner.errors import EngineUnavailable
+from queue_runner.errors import EngineRefused, EngineUnavailable
 from queue_runner.images.engine import engine_errors
 from queue_runner.workers.runtimes.docker.leftovers import remove_one
 
@@ -83,7 +83,7 @@ class Containers:
         try:
             with engine_errors():
                 remove_one(self._client, name)
-        except EngineUnavailable as error:
+        except (EngineUnavailable, EngineRefused) as error:
             log.debug("the container %s is not removed yet: %s", name, error)
             return False
         return True

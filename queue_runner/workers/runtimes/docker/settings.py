@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from queue_runner.model import Job, Resources
-
-if TYPE_CHECKING:
-    pass
 
 #: Processes and threads in one container.
 _PIDS = 4096
