@@ -147,6 +147,21 @@ def study_folder(system: System, study: str, **files: str) -> Path:
     return root / "study.yaml"
 
 
+#: Two short jobs in a folder with `job.sh`.
+SLEEPER = """\
+study: sleeper
+kind: command
+parameters: {x: [1, 2]}
+command: {files: ., run: [./job.sh, "{x}"]}
+measure: {log: {y: 'y = (\\S+)'}}
+"""
+
+
+def docker_worker(system: System, name: str = "worker", *options: str) -> subprocess.Popen[bytes]:
+    docker = ("--cores", "2", "--runtime", "docker", "--lease", "5")
+    return system.start_worker(name, *docker, *options)
+
+
 def containers_of(engine: DockerClient, system: System, study: str, *labels: str) -> list[Any]:
     """Containers of a study's jobs. Equal studies of tests beside this one have equal names, but
     other folders."""

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,10 @@ from queue_runner.workers.runtimes.docker import DockerRuntime, leftovers
 from queue_runner.workers.runtimes.docker.images import pin
 from tests.integration.system import (
     EXAMPLES,
+    SLEEPER,
     System,
     Tables,
-    containers_of,
+    docker_worker,
     eventually,
     running_system,
     study_folder,
@@ -40,7 +40,6 @@ from tests.integration.system import (
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(400)]
 NO_LIMITS = Resources()
 BASE = "queue-runner/base:latest"
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -360,26 +359,6 @@ def test_an_image_that_is_not_here(run: Run) -> None:
 
 # -- with everything around it failing ---------------------------------------------------------------
 
-SLEEPER = """\
-study: sleeper
-kind: command
-parameters: {x: [1, 2]}
-command: {files: ., run: [./job.sh, "{x}"]}
-measure: {log: {y: 'y = (\\S+)'}}
-"""
-#: Long enough for what it is in to be killed.
-PATIENT = """\
-#!/bin/sh
-trap 'exit 0' TERM
-[ $1 = 1 ] && sleep 8
-echo y = $1
-"""
-
-
-def docker_worker(system: System, name: str = "worker", *options: str) -> subprocess.Popen[bytes]:
-    docker = ("--cores", "2", "--runtime", "docker", "--lease", "5")
-    return system.start_worker(name, *docker, *options)
-
 
 @pytest.mark.openfoam
 def test_tables_are_those_of_bare_processes(
@@ -397,35 +376,6 @@ def check_tables(system: System, embedded: Tables, *options: str) -> None:
             assert submitted_table(system, EXAMPLES / example / "study.yaml") == expected
     finally:
         system.stop()
-
-
-def test_a_killed_worker_leaves_no_container_and_its_jobs_finish(
-    broker_url: str, tmp_path: Path, engine: DockerClient
-) -> None:
-    check_a_killed_worker(System(tmp_path, broker_url), engine)
-
-
-def check_a_killed_worker(system: System, engine: DockerClient, *options: str) -> None:
-    """options: of the worker, and of the one after it."""
-    try:
-        system.start_collector()
-        killed = docker_worker(system, "killed", *options)
-        study = study_folder(system, SLEEPER, job__sh=PATIENT)
-        known = json.loads(system.ok("submit", str(study), "--json"))["study"]
-        eventually(lambda: containers_of(engine, system, known) or None)
-        killed.send_signal(signal.SIGKILL)
-        killed.wait()
-        eventually(lambda: containers_of(engine, system, known) == [])
-        docker_worker(system, "next", *options)
-        rows = submitted_table(system, study)
-        assert [(row["state"], row["y"]) for row in rows] == [
-            ("succeeded", "1"),
-            ("succeeded", "2"),
-        ]
-    finally:
-        system.stop()
-    # another that removes it at the same time may not be through with it
-    eventually(lambda: containers_of(engine, system, known) == [])
 
 
 def test_a_worker_and_a_janitor_may_remove_the_same_containers(
@@ -450,77 +400,6 @@ def test_a_worker_and_a_janitor_may_remove_the_same_containers(
         thread.join()
     assert failed == []
     eventually(lambda: ours(engine, runtime) == [])
-
-
-@contextmanager
-def private_engine(folder: Path) -> Iterator[Path]:
-    """An engine of the test's own, to be killed: a copy of our script is another engine."""
-    (folder / "scripts").mkdir(parents=True)
-    script = folder / "scripts" / "engine"
-    script.write_bytes((ROOT / "scripts/engine").read_bytes())
-    script.chmod(0o755)
-    env = {name: value for name, value in os.environ.items() if name != "DOCKER_HOST"}
-    # not the one that is there already
-    env["XDG_RUNTIME_DIR"] = str(folder / "none")
-    try:
-        yield script
-    finally:
-        subprocess.run([script, "stop"], env=env, check=True)
-
-
-@pytest.mark.root
-@pytest.mark.parametrize(
-    ("how", "options"),
-    # the engine's SIGTERM does not reach what runs in a warm container, which may end well meanwhile
-    [(signal.SIGKILL, ()), (signal.SIGTERM, ()), (signal.SIGKILL, ("--warm",))],
-    ids=["killed", "shut down", "killed, warm"],
-)
-def test_an_engine_that_ends_fails_no_job(
-    how: signal.Signals,
-    options: tuple[str, ...],
-    tmp_path: Path,
-    zeromq_url: str,
-    engine: DockerClient,
-) -> None:
-    with private_engine(tmp_path / "engine") as script:
-        env = {name: value for name, value in os.environ.items() if name != "DOCKER_HOST"}
-
-        def start() -> str:
-            done = subprocess.run(
-                [script, "start"], env=env, capture_output=True, text=True, check=True
-            )
-            return done.stdout.strip()
-
-        host = start()
-        if "engine/.cache" not in host and "/run/queue-runner" not in host:
-            pytest.fail(f"another engine answered: {host}")
-        with closing(DockerClient(host)) as other:
-            other.images.load(b"".join(engine.images.get(BASE).save(named=True)))
-        system = System(tmp_path, zeromq_url)
-        system.env["DOCKER_HOST"] = host
-        try:
-            system.start_collector()
-            docker_worker(system, "worker", *options)
-            study = study_folder(system, SLEEPER, job__sh=PATIENT)
-            known = json.loads(system.ok("submit", str(study), "--json"))["study"]
-            with closing(DockerClient(host)) as other:
-                eventually(lambda: containers_of(other, system, known) or None)
-            pid = int((tmp_path / "engine/.cache/engine/dockerd.pid").read_text())
-            os.kill(pid, how)
-            eventually(lambda: "given back" in system.log("worker") or None)
-            start()
-            rows = submitted_table(system, study)
-            assert [row["state"] for row in rows] == ["succeeded"] * 2
-            with closing(DockerClient(host)) as other:
-
-                def left() -> list[Any]:
-                    found = containers_of(other, system, known)
-                    # those of a warm worker wait for more
-                    return [each for each in found if not options or each.status != "running"]
-
-                eventually(lambda: left() == [])
-        finally:
-            system.stop()
 
 
 def test_without_an_engine_the_worker_says_so(tmp_path: Path, zeromq_url: str) -> None:

@@ -25,8 +25,10 @@ from queue_runner.workers.kinds.base import Step
 from queue_runner.workers.runtimes.base import Outcome, Stop
 from queue_runner.workers.runtimes.docker import DockerRuntime, leftovers, warm
 from tests.integration.system import (
+    SLEEPER,
     System,
     Tables,
+    docker_worker,
     eventually,
     study_folder,
     submitted_table,
@@ -34,10 +36,7 @@ from tests.integration.system import (
 from tests.integration.test_container_limits import MANY_PROCESSES
 from tests.integration.test_docker_runtime import (
     PROBE,
-    SLEEPER,
-    check_a_killed_worker,
     check_tables,
-    docker_worker,
 )
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(300)]
@@ -479,9 +478,3 @@ def test_ranks_work_together(zeromq_url: str, tmp_path: Path) -> None:
         assert [row["state"] for row in rows] == ["succeeded"] * 3
     finally:
         system.stop()
-
-
-def test_a_killed_worker_leaves_no_container_and_its_jobs_finish(
-    zeromq_url: str, tmp_path: Path, engine: DockerClient
-) -> None:
-    check_a_killed_worker(System(tmp_path, zeromq_url), engine, "--warm")

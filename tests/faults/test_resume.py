@@ -19,6 +19,7 @@ from queue_runner.model import Job, Resources, Result, Resume, State
 from queue_runner.store import open_store
 from queue_runner.store.listing import read_listing
 from queue_runner.study import load_study
+from queue_runner.testing.servers.recipes import free_port
 from queue_runner.workers.attempt import Stopped, Workplace, attempt_job
 from queue_runner.workers.bundles import Bundles
 from queue_runner.workers.checkpoints import Checkpoints
@@ -26,7 +27,7 @@ from queue_runner.workers.kinds.command import CommandKind
 from queue_runner.workers.runtimes.base import CANCELLED, DRAINED, LOST, Stop
 from queue_runner.workers.runtimes.process import ProcessRuntime
 from queue_runner.workers.runtimes.processes import marked
-from tests.integration.system import EXAMPLES, System, eventually, free_port
+from tests.integration.system import EXAMPLES, System, eventually
 
 CONTROL = """\
 FoamFile { version 2.0; format ascii; class dictionary; object controlDict; }

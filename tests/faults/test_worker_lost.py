@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from functools import partial
 from pathlib import Path
 
 from tests.integration.system import System, eventually, study_folder
@@ -17,6 +19,10 @@ command: {files: ., run: [./job.sh, "{x}"]}
 LIVES = 12
 
 
+def _one_ended(*processes: subprocess.Popen[bytes]) -> bool:
+    return any(process.poll() is not None for process in processes)
+
+
 def test_a_job_that_kills_its_workers_is_given_up(zeromq_url: str, tmp_path: Path) -> None:
     system = System(tmp_path, zeromq_url)
     try:
@@ -27,8 +33,7 @@ def test_a_job_that_kills_its_workers_is_given_up(zeromq_url: str, tmp_path: Pat
         for life in range(LIVES):
             worker = system.start_worker(f"worker-{life}", "--lease", "1", "--cores", "1")
             # as a supervisor would: a worker that dies is followed by another
-            ended = [process.poll for process in (worker, watching)]
-            eventually(lambda ended=ended: any(poll() is not None for poll in ended))
+            eventually(partial(_one_ended, worker, watching))
             if watching.poll() is not None:
                 break
         rows = {row["x"]: row for row in json.loads(system.ok("results", "--json"))}
