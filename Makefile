@@ -1,6 +1,8 @@
 # What one types; the work is in scripts/. `make` alone lists it.
 .DEFAULT_GOAL := help
 .PHONY: help venv demo images secrets test test-unit test-contract test-integration faults fuzz soak lint check bench guard clean
+# the tests start programs by the thousand: each would compile all that it imports
+unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 STAMP := .venv/.dev
 PYTEST := $(BIN)/pytest
