@@ -35,6 +35,9 @@ def steady(
     env = {name: value for name, value in os.environ.items() if name != "UNSTEADY"}
     if unsteady is not None:
         env["UNSTEADY"] = unsteady
+    # what it needs and no more; and a temporary folder of its own, for it closes that of this run to others
+    env |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "xdist.plugin"}
+    env["PYTEST_DEBUG_TEMPROOT"] = str(folder)
     pytest = str(Path(sys.executable).with_name("pytest"))
     command = ["scripts/steady", pytest, "-n", "2", "--dist", "loadgroup"]
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -15,6 +17,15 @@ from tests.integration.cli.conftest import Call
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "keys.json"
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that others get to: pytest closes its own to them whenever it starts."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        yield folder
 
 
 def test_a_life_of_keys(call: Call, path: Path) -> None:
@@ -90,14 +101,12 @@ def test_wrong_calls_are_answered_in_words(
 
 @pytest.mark.parametrize("command", [["worker"], ["collector"], ["submit", "study.yaml"]])
 def test_a_key_file_that_others_can_read_stops_at_the_start(
-    call: Call, path: Path, command: list[str]
+    call: Call, tmp_path: Path, public: Path, command: list[str]
 ) -> None:
+    path = public / "keys.json"
     call("keys", "new", "a", "--keys-file", str(path))
     path.chmod(0o604)
-    for folder in path.parents:
-        if folder.stat().st_mode & 0o011 == 0:
-            folder.chmod(0o711)
-    (path.parent / "study.yaml").write_text(
+    (tmp_path / "study.yaml").write_text(
         "study: s\nkind: command\nparameters: {x: [1]}\ncommand: {run: [echo, '{x}']}\n"
     )
     done = call(*command, QUEUE_RUNNER_KEYS_FILE=str(path))
@@ -113,8 +122,9 @@ def test_doctor_tells_of_keys(call: Call, path: Path) -> None:
 
     assert found()["level"] == "note"
     env = {"QUEUE_RUNNER_BROKER": "zmq+tcp://127.0.0.1:1"}
-    assert found(**env)["level"] == "warning"
-    assert "keys new" in found(**env)["fix"]
+    unsigned = found(**env)
+    assert unsigned["level"] == "warning"
+    assert "keys new" in unsigned["fix"]
     call("keys", "new", "a", "--keys-file", str(path))
     env["QUEUE_RUNNER_KEYS_FILE"] = str(path)
     assert found(**env) == {
