@@ -181,7 +181,8 @@ def test_a_worker_that_ends_ends_the_wait(zeromq_url: str, tmp_path: Path) -> No
     try:
         system.start_collector()
         for name in ("one", "two"):
-            system.start_worker(name, "--cores", "1")
+            # what it held when it was killed comes back after that
+            system.start_worker(name, "--cores", "1", "--lease", "5")
         eventually(lambda: len(system.json("status")["workers"]) == 2 or None)
         gate, ledger = tmp_path / "gate", tmp_path / "ledger"
         script = WAITS.replace("{gate}", str(gate)).replace("{ledger}", str(ledger))
@@ -195,7 +196,7 @@ def test_a_worker_that_ends_ends_the_wait(zeromq_url: str, tmp_path: Path) -> No
         said = (tmp_path / "output.log").read_text()
         assert "the worker two has ended, and its run with it" in said
         # what it says to do does it
-        system.start_worker("two", "--cores", "1")
+        system.start_worker("two", "--cores", "1", "--lease", "5")
         assert "The same" in system.ok(
             "verify", str(study), "--runs", "2", "--across", "workers", timeout_s=200
         )
