@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -145,21 +147,23 @@ def test_interrupted_it_goes_on(tmp_path: Path) -> None:
 # -- elsewhere ---------------------------------------------------------------------------------------
 
 
-def test_each_run_has_a_worker_of_its_own(broker_url: str, tmp_path: Path) -> None:
-    system = System(tmp_path, broker_url)
+@contextmanager
+def two_workers(folder: Path, broker: str) -> Iterator[System]:
+    """A collector and the workers `one` and `two`, which it has heard of."""
+    system = System(folder, broker)
     try:
         system.start_collector()
         for name in ("one", "two"):
             system.start_worker(name, "--cores", "2")
         eventually(lambda: len(system.json("status")["workers"]) == 2 or None)
-        script = WRITES + 'echo "ran on $1" >>{}\n'.format(tmp_path / "ledger")
-        study = study_folder(system, STEADY, job__sh=script)
-        too_many = system.call("verify", str(study), "--runs", "3", "--across", "workers")
-        assert too_many.returncode == 2
-        assert "3 runs need 3 workers" in too_many.stderr
-        assert "there are 2 (one, two)" in too_many.stderr
-        hosts = system.call("verify", str(study), "--runs", "2", "--across", "hosts")
-        assert "2 runs need 2 hosts" in hosts.stderr
+        yield system
+    finally:
+        system.stop()
+
+
+def test_each_run_has_a_worker_of_its_own(broker_url: str, tmp_path: Path) -> None:
+    with two_workers(tmp_path, broker_url) as system:
+        study = study_folder(system, STEADY, job__sh=WRITES)
         said = system.ok("verify", str(study), "--runs", "2", "--across", "workers")
         assert "run 1 on one; run 2 on two" in said
         assert "The same: 2 points, 2 runs each" in said
@@ -168,12 +172,25 @@ def test_each_run_has_a_worker_of_its_own(broker_url: str, tmp_path: Path) -> No
                 row["worker"] for row in json.loads(system.ok("results", status["id"], "--json"))
             }
             assert worker == {"1": "one", "2": "two"}[status["name"][-1]]
+
+
+# what the collector knows of workers and studies is the same whatever the broker
+def test_too_few_workers_are_told_and_without_a_file_any_worker_does(
+    zeromq_url: str, tmp_path: Path
+) -> None:
+    with two_workers(tmp_path, zeromq_url) as system:
+        study = study_folder(system, STEADY, job__sh=WRITES)
+        too_many = system.call("verify", str(study), "--runs", "3", "--across", "workers")
+        assert too_many.returncode == 2
+        assert "3 runs need 3 workers" in too_many.stderr
+        assert "there are 2 (one, two)" in too_many.stderr
+        hosts = system.call("verify", str(study), "--runs", "2", "--across", "hosts")
+        assert "2 runs need 2 hosts" in hosts.stderr
+        system.ok("submit", str(study), "--wait")
         study.unlink()
         known = system.json("status")["studies"][0]["id"]
         anywhere = system.ok("verify", known, "--runs", "2")
         assert "run 1 on any worker; run 2 on any worker" in anywhere
-    finally:
-        system.stop()
 
 
 def test_a_worker_that_ends_ends_the_wait(zeromq_url: str, tmp_path: Path) -> None:
