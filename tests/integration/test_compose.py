@@ -102,6 +102,8 @@ def project(
         print(made.compose("logs", "--tail", "30"))
         raise
     finally:
+        # while the broker is there: daemons that lose it as they end go on trying until they are killed
+        made.compose("stop", "-t", "20", *sorted(DAEMONS))
         made.compose("down", "-v", "-t", "20")
 
 
