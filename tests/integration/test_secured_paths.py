@@ -258,7 +258,8 @@ def _fail(system: Guarded) -> None:
         system.secrets["wrong password"] = PASSWORD[:-1]
         refused = [WORKER, COLLECTOR, HEALTH, ("dead", "results"), DOCTOR]
         wrong.append((url.replace(PASSWORD, PASSWORD[:-1]), 4, refused))
-    with ThreadPoolExecutor(2) as pool:
+    # the three that reach nobody wait for 10 s: meanwhile the others are refused, one after the other
+    with ThreadPoolExecutor(4) as pool:
         asked = []
         for number, (text, code, commands) in enumerate(wrong):
             path = system.home / f"broker-{number}"
