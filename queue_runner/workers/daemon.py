@@ -11,8 +11,8 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from queue_runner import plugins
 from queue_runner.brokers.base import Broker, Dead, Delivery, Retry
@@ -20,37 +20,32 @@ from queue_runner.brokers.pauses import Pauses
 from queue_runner.errors import (
     BrokerRefused,
     BrokerUnavailable,
-    DiskFull,
-    EngineUnavailable,
     JobError,
     NoKeys,
-    StoreRefused,
     StoreUnavailable,
     WireError,
 )
-from queue_runner.model import Failure, Heartbeat, Job, Reason, Result, State, job_queue
+from queue_runner.model import Failure, Heartbeat, Job, Reason, State, job_queue
 from queue_runner.signing import UNSIGNED, Seal, for_worker, on_queue
 from queue_runner.store import open_store
 from queue_runner.wire import decode
 from queue_runner.workers.attempt import (
-    Stopped,
     Workplace,
-    attempt_job,
     missing_kind,
-    without_run,
 )
 from queue_runner.workers.bundles import Bundles
-from queue_runner.workers.calls import Asked, CallLane, Turn
-from queue_runner.workers.checkpoints import Forgetter
+from queue_runner.workers.calls import CallLane
 from queue_runner.workers.claims import Claim, Claims
+from queue_runner.workers.endings import Endings
 from queue_runner.workers.facts import version
+from queue_runner.workers.groups import Groups
 from queue_runner.workers.health import HealthServer
 from queue_runner.workers.heir import Heir, look_s
 from queue_runner.workers.keeper import Keeper
 from queue_runner.workers.orphans import Orphans
-from queue_runner.workers.runtimes.base import DRAINED, HANDED_OVER, RUNTIMES, Runtime, Stop
+from queue_runner.workers.runtimes.base import DRAINED, HANDED_OVER, RUNTIMES, Runtime
 from queue_runner.workers.settings import WorkerSettings
-from queue_runner.workers.settler import Ending, Settler
+from queue_runner.workers.settler import Ending
 from queue_runner.workers.slots import Slots
 
 log = logging.getLogger("queue_runner.worker")
@@ -64,24 +59,9 @@ _NEVER_FITS_S = 30.0
 #: Seconds before a signed job is offered again by a worker without keys, to those that have some.
 _NO_KEYS_S = 30.0
 _REPORT_S = 10.0
-#: Seconds before a job whose bundle could not be fetched is offered again, to anyone.
-_STORE_AWAY_S = 10.0
 #: Seconds after which a loop that has not turned is taken to hang; it waits for a broker for less.
 _HANGS_S = 180.0
 EXIT_OK, EXIT_BUG = 0, 70
-
-
-@dataclass(slots=True)
-class _Group:
-    """Claims that run one after another, which one `Stop` ends.
-
-    asked: what their process has been asked for already; behind: those that it has been asked for next.
-    """
-
-    claims: list[Claim]
-    stop: Stop
-    asked: Asked | None = None
-    behind: _Group | None = None
 
 
 class Worker:
@@ -102,8 +82,8 @@ class Worker:
         self._lane = CallLane(self._place)
         self._slots = Slots(settings.cores, settings.memory_bytes)
         self._claims = Claims()
-        self._settler = Settler(broker, self._settled, self._claims.count, seal)
-        self._forgetter = Forgetter(self._store)
+        self._endings = Endings(settings.name, broker, self._claims, self._heir, self._store, seal)
+        self._groups = Groups(self._place, self._lane, self._slots, self._claims, self._endings)
         self._keeper = Keeper(broker, self._claims, settings.lease_s, self._heartbeat, seal)
         self._pauses = Pauses()
         self._draining = threading.Event()
@@ -149,11 +129,11 @@ class Worker:
             settings.name, settings.cores, ", ".join(settings.queues), settings.scratch,
         )  # fmt: skip
         runners = [
-            self._thread(f"runner-{number}", self._run_jobs) for number in range(settings.cores)
+            self._thread(f"runner-{number}", self._groups.run) for number in range(settings.cores)
         ]
         settling = [
-            self._thread("settler", self._settler.run),
-            self._thread("forgetter", self._forgetter.run),
+            self._thread("settler", self._endings.settler.run),
+            self._thread("forgetter", self._endings.forgetter.run),
         ]
         keeping = [
             self._thread("keeper", self._keeper.renew_and_tell),
@@ -194,9 +174,9 @@ class Worker:
         queues = [job_queue(name) for name in self._settings.queues]
         while not self._draining.is_set():
             self._turned_at = time.monotonic()
-            self._give_back(self._slots.overdue(), delay_s=0.0)
+            self._endings.give_back(self._slots.overdue(), delay_s=0.0)
             self._heir.end_overdue()
-            if self._settler.stalled:
+            if self._endings.settler.stalled:
                 self._draining.wait(_WAIT_STALLED_S)
                 continue
             room = self._slots.room()
@@ -243,7 +223,7 @@ class Worker:
             return None
         except WireError as error:
             log.error("a message in %s is dead-lettered: %s", delivery.queue, error)
-            self._end(Ending(delivery, dead=Dead(delivery, str(error))))
+            self._endings.end(Ending(delivery, dead=Dead(delivery, str(error))))
             return None
         job = self._with_limits(job)
         return Claim(delivery, job, lane=self._lane.key(job))
@@ -259,19 +239,19 @@ class Worker:
         settings, job, attempt = self._settings, claim.job, claim.delivery.attempt
         if self._claims.is_cancelled(job):
             self._heir.end(job.id)
-            self._report(claim, State.CANCELLED)
+            self._endings.report(claim, State.CANCELLED)
         elif (held := self._heir.left_to_others(claim)) is not None:
-            self._end(held)
+            self._endings.end(held)
         elif attempt > 1 + job.retry.retries + settings.crash_limit:
-            self._report(claim, State.FAILED, _worker_lost(attempt))
+            self._endings.report(claim, State.FAILED, _worker_lost(attempt))
         elif job.worker not in (None, settings.name):
-            self._give_back([claim], delay_s=look_s())
+            self._endings.give_back([claim], delay_s=look_s())
         elif self._never_fits(claim):
-            self._give_back([claim], delay_s=_NEVER_FITS_S)
+            self._endings.give_back([claim], delay_s=_NEVER_FITS_S)
         elif (refusal := self._refusal(job)) is not None:
-            self._report(claim, State.FAILED, refusal)
+            self._endings.report(claim, State.FAILED, refusal)
         elif (error := missing_kind(job.kind)) is not None:
-            self._bury(claim, error)
+            self._endings.bury(claim, error)
         else:
             return True
         return False
@@ -288,7 +268,7 @@ class Worker:
             self._told.add(delivery.queue)
             log.error("jobs in %s are left to other workers: %s", delivery.queue, error)
         retry = Retry(delivery, delay_s=_NO_KEYS_S, counted=False)
-        self._end(Ending(delivery, retry=retry))
+        self._endings.end(Ending(delivery, retry=retry))
 
     def _never_fits(self, claim: Claim) -> bool:
         memory = self._settings.memory_bytes
@@ -302,163 +282,6 @@ class Worker:
                 claim.job.id, claim.cores, claim.memory_bytes // 1024**2,
             )  # fmt: skip
         return never
-
-    # -- running -----------------------------------------------------------------------------------
-
-    def _run_jobs(self) -> None:
-        while claims := self._slots.take():
-            first, took_s = claims[0], 0.0
-            group: _Group | None = _Group(claims, self._claims.start(claims))
-            try:
-                while group is not None:
-                    took_s = self._run_group(group) or took_s
-                    self._slots.took(took_s)
-                    group = group.behind
-            finally:
-                self._slots.free(first)
-
-    def _run_group(self, group: _Group) -> float:
-        """Seconds that each took; 0 where all have been put off."""
-        started = time.monotonic()
-        try:
-            self._run_some(group)
-        finally:
-            self._claims.finish(group.claims)
-            group.stop.close()
-        return (time.monotonic() - started) / len(group.claims) if group.claims else 0.0
-
-    def _run_some(self, group: _Group) -> None:
-        """Those that have to wait for one that takes long are put off, and are in `claims` no more."""
-        claims, stop, done = group.claims, group.stop, 0
-        while group.asked is not None or (done < len(claims) and not stop.thrown):
-            done += self._attempt(group, done)
-            if group.behind is not None and not stop.thrown:
-                # their process is busy with the next ones
-                self._put_behind(group, done)
-        for claim in claims[done:]:
-            self._end_stopped(claim)
-
-    def _put_behind(self, group: _Group, first: int) -> None:
-        """What is left of a group gets its turn after those that are behind it."""
-        assert group.behind is not None
-        left = group.claims[first:]
-        del group.claims[first:]
-        if left:
-            group.behind.behind = _Group(left, self._claims.start(left))
-
-    def _attempt(self, group: _Group, first: int) -> int:
-        """Attempt claims that have a lane in common, or one; returns how many have been dealt with."""
-        claims, done = group.claims, first
-        try:
-            for result in self._results(group, first):
-                self._finished(claims[done], result)
-                done += 1
-        except Stopped:
-            return done - first
-        except (StoreUnavailable, StoreRefused, EngineUnavailable, DiskFull) as error:
-            # nothing is wrong with the job
-            log.warning("%s is given back: %s", claims[done].job.id, error)
-            self._drop_or_give_back(claims[done], delay_s=_STORE_AWAY_S)
-            return done + 1 - first
-        return done - first
-
-    def _results(self, group: _Group, first: int) -> Iterator[Result]:
-        claims = group.claims[first:]
-        if group.asked is not None:
-            asked, group.asked = group.asked, None
-            self._ask_ahead(group, asked)
-            yield from self._lane.results(asked)
-        elif claims[0].lane is not None and self._lane.takes(claims[0].job, len(claims)):
-            yield from self._lane.run(
-                _turns(claims),
-                group.stop,
-                self._held(group, first),
-                lambda asked: self._ask_ahead(group, asked),
-            )
-        else:
-            claim = claims[0]
-            yield attempt_job(self._place, claim.job, claim.delivery.attempt, group.stop)
-
-    def _ask_ahead(self, group: _Group, asked: Asked) -> None:
-        """Let the process that has been asked know what is next, so that it need not wait for this one."""
-        if group.stop.thrown or not group.claims:
-            return
-        if group.behind is None and (claims := self._slots.take_behind(group.claims[0])):
-            group.behind = _Group(claims, self._claims.start(claims))
-        behind = group.behind
-        if behind is None or behind.stop.thrown:
-            return
-        turns, held = _turns(behind.claims), self._held(behind, 0)
-        try:
-            behind.asked = self._lane.follow(asked, turns, behind.stop, held)
-        except (JobError, StoreUnavailable, StoreRefused, DiskFull) as error:
-            # it is asked for again when it is its turn, and then it is told whose trouble it is
-            log.debug("%s is not asked for ahead: %s", behind.claims[0].job.id, error)
-
-    def _held(self, group: _Group, first: int) -> Callable[[int], None]:
-        def held(begun: int) -> None:
-            late = group.claims[first + begun :]
-            del group.claims[first + begun :]
-            self._claims.put_off(late)
-            if not self._slots.put(late):
-                self._give_back(late, delay_s=0.0)
-
-        return held
-
-    def _finished(self, claim: Claim, result: Result) -> None:
-        job, delivery, failure = claim.job, claim.delivery, result.failure
-        if claim.lost:
-            log.warning("%s finished after its lease was lost; not reported", job.id)
-            self._claims.remove([delivery])
-        elif failure is not None and job.retry.wants(delivery.attempt, failure.reason):
-            retry = Retry(delivery, delay_s=job.retry.delay_s(delivery.attempt))
-            self._end(Ending(delivery, replace(result, final=False), retry))
-        else:
-            self._end(Ending(delivery, result))
-
-    def _end_stopped(self, claim: Claim) -> None:
-        if self._claims.is_cancelled(claim.job) and not claim.lost:
-            self._report(claim, State.CANCELLED)
-        elif not claim.lost and (held := self._heir.left_to_successor(claim)) is not None:
-            self._end(held)
-        else:
-            self._drop_or_give_back(claim, delay_s=0.0)
-
-    def _drop_or_give_back(self, claim: Claim, delay_s: float) -> None:
-        if claim.lost:
-            self._claims.remove([claim.delivery])
-        else:
-            self._give_back([claim], delay_s)
-
-    def _end(self, ending: Ending) -> None:
-        self._claims.end(ending.delivery)
-        self._settler.add(ending)
-
-    def _settled(self, endings: Sequence[Ending]) -> None:
-        for ending in endings:
-            claim = self._claims.of(ending.delivery)
-            final = ending.result is not None and ending.result.final
-            if final and claim is not None and claim.job.resume is not None:
-                self._forgetter.add(claim.job.id)
-        self._claims.remove([ending.delivery for ending in endings])
-
-    def _report(self, claim: Claim, state: State, failure: Failure | None = None) -> None:
-        attempt = claim.delivery.attempt
-        result = without_run(self._settings.name, claim.job, attempt, state, failure)
-        self._end(Ending(claim.delivery, result))
-
-    def _bury(self, claim: Claim, error: JobError) -> None:
-        """For a job that no worker like this one can run: the table says why, and its message is kept."""
-        delivery, failure = claim.delivery, Failure(error.reason, str(error))
-        result = without_run(
-            self._settings.name, claim.job, delivery.attempt, State.FAILED, failure
-        )
-        self._end(Ending(delivery, result, dead=Dead(delivery, str(error))))
-
-    def _give_back(self, claims: list[Claim], delay_s: float) -> None:
-        for claim in claims:
-            retry = Retry(claim.delivery, delay_s=delay_s, counted=False)
-            self._end(Ending(claim.delivery, retry=retry))
 
     def _heartbeat(self) -> Heartbeat:
         settings = self._settings
@@ -499,7 +322,7 @@ class Worker:
     ) -> None:
         self._state = "draining"
         self._keeper.tell()
-        self._give_back(self._slots.close(), delay_s=0.0)
+        self._endings.give_back(self._slots.close(), delay_s=0.0)
         if self._heir.handing_over:
             self._claims.stop_all(HANDED_OVER)
         try:
@@ -510,9 +333,9 @@ class Worker:
         self._claims.stop_all(DRAINED)
         for runner in runners:
             runner.join()
-        self._settler.finish(_REPORT_S)
+        self._endings.settler.finish(_REPORT_S)
         settling[0].join()
-        self._forgetter.finish()
+        self._endings.forgetter.finish()
         settling[1].join()
         self._state = "stopped"
         self._keeper.stop()
@@ -524,10 +347,6 @@ class Worker:
         self._store.close()
         self._heir.settle()
         self._runtime.close()
-
-
-def _turns(claims: Sequence[Claim]) -> list[Turn]:
-    return [Turn(claim.job, claim.delivery.attempt) for claim in claims]
 
 
 def _worker_lost(attempt: int) -> Failure:
