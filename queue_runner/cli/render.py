@@ -47,10 +47,10 @@ def results_table(rows: Sequence[Row], *, limit: int | None = None, title: str =
     left_out = [name for name in columns(rows) if name not in names]
     notes = []
     if len(shown) < len(rows):
-        notes.append(f"{len(rows) - len(shown)} more rows")
+        notes.append(_more(len(rows) - len(shown), "row"))
     if left_out:
         notes.append(
-            f"{len(left_out)} more columns: {', '.join(map(one_line, left_out[:6]))}"
+            f"{_more(len(left_out), 'column')}: {', '.join(map(one_line, left_out[:6]))}"
             + (", ..." * (len(left_out) > 6))
         )
     table = Table(
@@ -65,6 +65,10 @@ def results_table(rows: Sequence[Row], *, limit: int | None = None, title: str =
     for row in shown:
         table.add_row(*(_cell(name, row.get(name)) for name in names))
     return table
+
+
+def _more(count: int, what: str) -> str:
+    return f"{count} more {what}{'s' * (count != 1)}"
 
 
 def _fitting(rows: Sequence[Row], names: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from queue_runner.cli.app import say
 from queue_runner.cli.daemons import LogLevel, start_logging
 from queue_runner.model import Failure, Result, State, WorkerStatus
 from queue_runner.printing import Seldom, one_line, printable
-from queue_runner.tables import flatten
+from queue_runner.tables import Row, flatten
 
 CLEAR = "\x1b[2J\x1b]0;title\x07"
 BAD = f"a{CLEAR}\r\u202eb[/red]\x9b1m"
@@ -52,6 +52,12 @@ def test_tables_hold_no_escape(what: str) -> None:
     shown = "".join(map(_shown, parts))
     assert r"\x1b[2J" in shown
     assert shown.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(("left", "said"), [(1, "1 more row"), (2, "2 more rows")])
+def test_how_many_rows_a_table_leaves_out(left: int, said: str) -> None:
+    rows: list[Row] = [{"x": number} for number in range(1 + left)]
+    assert render.results_table(rows, limit=1).caption == said
 
 
 def test_a_line_of_the_program_holds_no_escape(capsys: pytest.CaptureFixture[str]) -> None:
