@@ -145,7 +145,8 @@ def read_entries(archive: IO[bytes]) -> dict[str, Entry]:
 
 def _stages(client: DockerClient) -> set[str]:
     """Images without a name, such as a build leaves of its earlier stages."""
-    return {str(image.id) for image in client.images.list(filters={"dangling": True})}
+    # `client.images.list` looks at each of them, and one may be gone by then
+    return {str(image) for image in client.api.images(filters={"dangling": True}, quiet=True)}
 
 
 def _short(image: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from docker import DockerClient
+from docker.api.image import ImageApiMixin
 
 from queue_runner.errors import FixThis
 from queue_runner.images.build import Context, build, build_anew, is_built
@@ -154,6 +155,21 @@ def test_verify_leaves_what_others_build_at_the_same_time(
         verify(client, context, {}, say)
         assert client.images.get(theirs[0]).labels["beside"] == tag
         client.images.remove(theirs[0])
+
+
+def test_verify_outlives_images_that_go_meanwhile(
+    tag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = Context(tag, {"BASE": BASE_TAG}, {"Dockerfile": b"ARG BASE\nFROM ${BASE}\n"})
+    listed, gone = ImageApiMixin.images, f"sha256:{'0' * 64}"
+
+    def with_one_that_went(self: ImageApiMixin, *asked: Any, **more: Any) -> list[Any]:
+        return [*listed(self, *asked, **more), gone if more.get("quiet") else {"Id": gone}]
+
+    monkeypatch.setattr(ImageApiMixin, "images", with_one_that_went)
+    with open_engine() as client:
+        build(client, context, say)
+        assert verify(client, context, {}, say).same
 
 
 def test_verify_of_what_is_not_built(tag: str) -> None:
