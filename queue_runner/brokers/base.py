@@ -247,7 +247,8 @@ class Broker(ABC):
         """Give up the connection. Idempotent.
 
         What is still leased here comes back to others, at the latest when its lease lapses, and the
-        attempt counts.
+        attempt counts. Calls that wait in other threads end with `BrokerUnavailable`, those for a server
+        that is away as well: a daemon that is to end need not wait for it.
         """
 
     def __enter__(self) -> Self:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from queue_runner.brokers.base import Broker, Dead, Delivery, Retry
+from queue_runner.brokers.leaving import leave
 from queue_runner.brokers.pauses import Pauses
 from queue_runner.collector.acknowledging import Acknowledger, Taken
 from queue_runner.collector.database import Database
@@ -65,6 +66,8 @@ _WAIT_S = 0.5
 _REPEAT_CANCELS_S = 10.0
 _LISTEN_S = 0.1
 _RETRY_S = 0.5
+#: Seconds for what waits for the broker when all is to end: what is not acknowledged then comes again.
+_LEAVE_S = 3.0
 #: Seconds before a message that the broker does not let us bury is offered again.
 _BURIED_AGAIN_S = 300.0
 
@@ -109,13 +112,14 @@ class Collector:
         """Collect until drained. Raises what ended one of its threads, if anything did."""
         listener = self._thread("listener", self._listen)
         acknowledger = self._thread("acknowledger", self._acknowledger.run)
+        inbox = self._thread("inbox", self._collect)
         try:
-            self._collect()
+            self._draining.wait()
         finally:
             self._draining.set()
+            leave(self._broker, [inbox], _LEAVE_S)
             self._acknowledger.finish()
-            acknowledger.join()
-            listener.join()
+            leave(self._broker, [acknowledger, listener], _LEAVE_S)
         if self._failed is not None:
             raise self._failed
 

@@ -1,6 +1,6 @@
 """The worker: leases jobs it has a place for, runs them, and reports.
 
-Threads: the main loop leases; one runner for each core takes jobs from the slots and attempts them;
+Threads: one leases; one runner for each core takes jobs from the slots and attempts them;
 the settler reports; the keeper renews leases and sends heartbeats; a listener hears cancels. If one
 of them dies of a bug, the worker stops, says so, and gives back what it holds.
 """
@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from queue_runner import plugins
 from queue_runner.brokers.base import Broker, Dead, Delivery, Retry
+from queue_runner.brokers.leaving import leave
 from queue_runner.brokers.pauses import Pauses
 from queue_runner.errors import (
     BrokerRefused,
@@ -58,7 +59,8 @@ _WAIT_STALLED_S = 1.0
 _NEVER_FITS_S = 30.0
 #: Seconds before a signed job is offered again by a worker without keys, to those that have some.
 _NO_KEYS_S = 30.0
-_REPORT_S = 10.0
+#: Seconds for what is finished to be reported, and for everything else that waits for the broker.
+_REPORT_S, _LEAVE_S = 10.0, 2.0
 #: Seconds after which a loop that has not turned is taken to hang; it waits for a broker for less.
 _HANGS_S = 180.0
 EXIT_OK, EXIT_BUG = 0, 70
@@ -142,11 +144,12 @@ class Worker:
         health = HealthServer(self._runtime.folder, self._health) if settings.health else None
         if health is not None:
             keeping.append(self._thread("health", health.run))
+        self._state = "working"
+        leaser = self._thread("leaser", self._lease_until_drained)
         try:
-            self._state = "working"
-            self._lease_until_drained()
+            self._draining.wait()
         finally:
-            self._wind_up(runners, settling, keeping, health)
+            self._wind_up(leaser, runners, settling, keeping, health)
         return EXIT_OK if self._failed is None else EXIT_BUG
 
     def _check_store(self) -> None:
@@ -213,7 +216,9 @@ class Worker:
         """Put deliveries where they belong: to the slots, back, or among the dead letters."""
         claims = [claim for each in deliveries if (claim := self._read(each)) is not None]
         self._claims.add(claims)
-        self._slots.put([claim for claim in claims if self._is_for_us(claim)])
+        ours = [claim for claim in claims if self._is_for_us(claim)]
+        if not self._slots.put(ours):
+            self._endings.give_back(ours, delay_s=0.0)
 
     def _read(self, delivery: Delivery) -> Claim | None:
         try:
@@ -315,13 +320,17 @@ class Worker:
 
     def _wind_up(
         self,
+        leaser: threading.Thread,
         runners: list[threading.Thread],
         settling: list[threading.Thread],
         keeping: list[threading.Thread],
         health: HealthServer | None,
     ) -> None:
+        self._draining.set()
         self._state = "draining"
         self._keeper.tell()
+        # where the broker has gone, it waits for it yet; what it gets then is given back, or lapses
+        leaser.join(_LEAVE_S)
         self._endings.give_back(self._slots.close(), delay_s=0.0)
         if self._heir.handing_over:
             self._claims.stop_all(HANDED_OVER)
@@ -334,15 +343,14 @@ class Worker:
         for runner in runners:
             runner.join()
         self._endings.settler.finish(_REPORT_S)
-        settling[0].join()
+        leave(self._broker, settling[:1], _REPORT_S)
         self._endings.forgetter.finish()
         settling[1].join()
         self._state = "stopped"
         self._keeper.stop()
         if health is not None:
             health.close()
-        for thread in keeping:
-            thread.join()
+        leave(self._broker, [leaser, *keeping], _LEAVE_S)
         self._lane.close()
         self._store.close()
         self._heir.settle()

@@ -1,4 +1,4 @@
-"""Daemons that are stopped while they are still starting."""
+"""Daemons that are stopped while they are still starting, or when their broker has gone before them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from queue_runner.testing.handle import BrokerServerHandle
 from tests.integration.system import System, eventually
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 
 DAEMONS = {
     "worker": ("worker", "--scratch", "scratch"),
     "collector": ("collector", "--listen", "127.0.0.1:0", "--database", "collector.sqlite"),
 }
+BROKERS = ("rabbitmq", "redis", "zeromq")
 SCHEMES = ("amqp", "redis", "zmq+tcp")
 
 
@@ -49,3 +51,24 @@ def test_so_does_one_that_still_loads_its_modules(name: str, tmp_path: Path) -> 
     process.send_signal(signal.SIGTERM)
     assert process.wait(40) == 0, system.log(name)
     assert system.log(name) == "loading\n"
+
+
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+@pytest.mark.parametrize("broker", BROKERS)
+def test_so_do_those_whose_broker_has_gone(
+    broker: str, how: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """A supervisor kills what has not ended in time."""
+    server: BrokerServerHandle = request.getfixturevalue(f"{broker}_server")
+    system = System(tmp_path, server.url)
+    system.start_collector()
+    system.start_worker()
+    eventually(lambda: system.json("status")["workers"])
+    if how == "killed":
+        server.kill()
+    else:
+        server.pause()
+    for process in system.daemons.values():
+        process.send_signal(signal.SIGTERM)
+    for name, process in system.daemons.items():
+        assert process.wait(15) == 0, system.log(name)

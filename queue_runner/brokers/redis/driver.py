@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 from redis.connection import Connection, SSLConnection
@@ -17,7 +18,7 @@ class Wire(Protocol):
 
     host: str
     port: int
-    _sock: socket.socket
+    _sock: socket.socket | None
 
     def connect(self) -> None: ...
 
@@ -60,4 +61,14 @@ def make_wire(
 
 def set_timeout(wire: Wire, timeout_s: float) -> None:
     """For the commands that follow; the driver itself has one time-out for a connection's life."""
+    assert wire._sock is not None
     wire._sock.settimeout(timeout_s)
+
+
+def cut(wire: Wire) -> None:
+    """Let whoever waits for an answer on it find that there is none. Safe from any thread."""
+    found = wire._sock
+    if found is not None:
+        with suppress(OSError):  # it has ended by itself
+            # the method of a socket with TLS also takes from the waiting thread what it waits with
+            socket.socket.shutdown(found, socket.SHUT_RDWR)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from queue_runner.brokers.redis.address import Address
-from queue_runner.brokers.redis.driver import Wire, make_wire, set_timeout
+from queue_runner.brokers.redis.driver import Wire, cut, make_wire, set_timeout
 from queue_runner.brokers.redis.failures import Passing, ScriptMissing, Unanswered, speaking_to
 from queue_runner.brokers.redis.scripts import Script
 from queue_runner.brokers.redis.sentinel import doubts, primary
@@ -36,6 +36,7 @@ class Link:
         self.address = address
         self.root = f"{{{address.prefix}}}"
         self._idle: list[Wire] = []
+        self._busy: set[Wire] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
 
@@ -115,6 +116,7 @@ class Link:
         answer_s = min(_ANSWER_S, max(end - time.monotonic(), 0.01))
         with speaking_to(self.address.text):
             connection = self._take(answer_s)
+            self._begin(connection)
             try:
                 set_timeout(connection, block_s + answer_s)
                 connection.send_command(*command)
@@ -167,6 +169,7 @@ class Link:
         connection = make_wire(
             host, port, answer_s, db=address.db, login=address.login, tls=address.tls
         )
+        self._begin(connection)
         try:
             with explaining_tls(address, host, port, answer_s):
                 connection.connect()
@@ -174,18 +177,34 @@ class Link:
         except BaseException:
             connection.disconnect()
             raise
+        finally:
+            with self._lock:
+                self._busy.discard(connection)
         return connection
+
+    def _begin(self, connection: Wire) -> None:
+        with self._lock:
+            self._busy.add(connection)
+            closed = self._closed.is_set()
+        if closed:
+            cut(connection)
 
     def _put_back(self, connection: Wire, in_step: bool) -> None:
         with self._lock:
+            self._busy.discard(connection)
             if in_step and not self._closed.is_set():
                 self._idle.append(connection)
                 return
         connection.disconnect()
 
     def close(self) -> None:
+        """Whoever waits for an answer is woken: it may be that of a server that has gone."""
         self._closed.set()
         self._drop_idle()
+        with self._lock:
+            busy = tuple(self._busy)
+        for connection in busy:
+            cut(connection)
 
     def _drop_idle(self) -> None:
         with self._lock:

@@ -34,6 +34,12 @@ _CALLS: dict[str, Callable[[Broker], object]] = {
     "purge": lambda b: b.purge(QUEUE, timeout_s=_DEADLINE_S),
     "server": lambda b: b.server(timeout_s=_DEADLINE_S),
 }
+#: Those that daemons wait in, for as long as it takes.
+_PATIENT: dict[str, Callable[[Broker], object]] = {
+    "publish": lambda b: b.publish([message("x")], timeout_s=120.0),
+    "lease": lambda b: b.lease([QUEUE], 1, 0.1, timeout_s=120.0),
+    "subscribe": lambda b: b.subscribe(["a"], timeout_s=120.0),
+}
 each_call = pytest.mark.parametrize("call", _CALLS.values(), ids=_CALLS.keys())
 
 
@@ -99,6 +105,18 @@ class FailureContract(Bench):
         broker.close()
         with pytest.raises(BrokerUnavailable):
             waiting.result(PATIENCE_S)
+
+    @pytest.mark.parametrize("where", ["absent", "silent"])
+    @pytest.mark.parametrize("call", _PATIENT.values(), ids=_PATIENT.keys())
+    def test_closing_ends_what_waits_for_a_server(
+        self, request: pytest.FixtureRequest, where: str, call: Callable[[Broker], object]
+    ) -> None:
+        broker = connect(request.getfixturevalue(f"{where}_url"))
+        waiting = in_thread(lambda: call(broker))
+        time.sleep(0.3)  # see `waiting._wait`
+        broker.close()
+        with pytest.raises(BrokerUnavailable):
+            waiting.result(_DEADLINE_S + PATIENCE_S / 3)
 
 
 def _assert_unavailable(url: str, call: Callable[[Broker], object]) -> None:
