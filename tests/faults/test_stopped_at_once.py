@@ -61,14 +61,17 @@ def test_so_do_those_whose_broker_has_gone(
     """A supervisor kills what has not ended in time."""
     server: BrokerServerHandle = request.getfixturevalue(f"{broker}_server")
     system = System(tmp_path, server.url)
-    system.start_collector()
-    system.start_worker()
-    eventually(lambda: system.json("status")["workers"])
-    if how == "killed":
-        server.kill()
-    else:
-        server.pause()
-    for process in system.daemons.values():
-        process.send_signal(signal.SIGTERM)
-    for name, process in system.daemons.items():
-        assert process.wait(15) == 0, system.log(name)
+    try:
+        system.start_collector()
+        system.start_worker()
+        eventually(lambda: system.json("status")["workers"])
+        if how == "killed":
+            server.kill()
+        else:
+            server.pause()
+        for process in system.daemons.values():
+            process.send_signal(signal.SIGTERM)
+        for name, process in system.daemons.items():
+            assert process.wait(15) == 0, system.log(name)
+    finally:
+        system.stop()
