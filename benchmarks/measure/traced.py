@@ -41,6 +41,7 @@ def trace_publishing(marks: Marks, broker: Broker) -> None:
 
 def trace_worker(marks: Marks) -> None:
     from queue_runner.workers.daemon import Worker
+    from queue_runner.workers.endings import Endings
     from queue_runner.workers.settler import Settler
 
     marks.before(Worker, "_admit", "leased", lambda _, deliveries: bool(deliveries))
@@ -51,7 +52,7 @@ def trace_worker(marks: Marks) -> None:
         started(settler, broker, *others)
 
     Settler.__init__ = start  # type: ignore[assignment, method-assign]
-    marks.before(Worker, "_settled", "settled")
+    marks.before(Endings, "_settled", "settled")
 
 
 def trace_collector(marks: Marks) -> None:

@@ -60,6 +60,11 @@ def private_engine(folder: Path) -> Iterator[Path]:
         subprocess.run([script, "stop"], env=env, check=True)
 
 
+def subnet(engine: DockerClient) -> str:
+    bridge = engine.networks.list(names=["bridge"], greedy=True)[0]
+    return str(bridge.attrs["IPAM"]["Config"][0]["Subnet"])
+
+
 @pytest.mark.root
 @pytest.mark.parametrize(
     ("how", "options"),
@@ -87,6 +92,7 @@ def test_an_engine_that_ends_fails_no_job(
         if "engine/.cache" not in host and "/run/queue-runner" not in host:
             pytest.fail(f"another engine answered: {host}")
         with closing(DockerClient(host)) as other:
+            assert subnet(other) != subnet(engine)
             other.images.load(b"".join(engine.images.get(BASE).save(named=True)))
         system = System(tmp_path, zeromq_url)
         system.env["DOCKER_HOST"] = host

@@ -170,7 +170,7 @@ def reach(*to):
     with socket.socket() as out:
         out.settimeout(3)
         out.connect(to)
-attempt("gateway")(lambda: reach("172.17.0.1", 22))
+attempt("gateway")(lambda: reach({gateway!r}, 22))
 attempt("host")(lambda: reach({host!r}, {port}))
 def name():
     socket.getaddrinfo("example.org", 80)
@@ -200,7 +200,9 @@ def test_it_cannot_reach_the_network_unless_its_study_says_so(
         eventually(lambda: b"Serving" in server.logs() or server.exec_run(
             ["python3", "-c", "import socket; socket.create_connection(('127.0.0.1', 8000))"]
         ).exit_code == 0)  # fmt: skip
-        tries = NETWORK.format(host=host, port=8000)
+        bridge = engine.networks.list(names=["bridge"], greedy=True)[0]
+        gateway = bridge.attrs["IPAM"]["Config"][0]["Gateway"]
+        tries = NETWORK.format(gateway=gateway, host=host, port=8000)
         assert let_through(tries) == []
         asked = let_through(tries, name="asked", container={"network": "bridge"})
         assert {"interfaces", "host"} <= set(asked)
