@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,8 +45,8 @@ class Project:
         shutil.copy(ROOT / "docker-compose.yml", folder)
         shutil.copy(ROOT / "scripts/secrets", folder / "scripts")
         subprocess.run([folder / "scripts/secrets"], env=self.env, check=True)
-        name = f"test{uuid.uuid4().hex[:8]}"
-        self._compose = [program, "-p", name, "--profile", profile]
+        self.name = f"test{uuid.uuid4().hex[:8]}"
+        self._compose = [program, "-p", self.name, "--profile", profile]
 
     def compose(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -55,24 +56,30 @@ class Project:
         assert done.returncode == 0, f"{arguments}:\n{done.stdout}{done.stderr}"
         return done.stdout
 
-    def states(self) -> dict[str, tuple[str, str]]:
-        """State and health of each service's container."""
-        ids = self.compose("ps", "-q").split()
+    def states(self) -> dict[str, dict[str, Any]]:
+        """Of each service's container, as the engine tells it."""
+        label = f"label=com.docker.compose.project={self.name}"
+        asked = ["docker", "ps", "-a", "-q", "--filter", label]
+        ids = subprocess.run(asked, capture_output=True, check=True, text=True).stdout.split()
         done = subprocess.run(["docker", "inspect", *ids], capture_output=True, check=True)
         return {
-            each["Config"]["Labels"]["com.docker.compose.service"]: (
-                each["State"]["Status"],
-                each["State"].get("Health", {}).get("Status", ""),
-            )
+            each["Config"]["Labels"]["com.docker.compose.service"]: each["State"]
             for each in json.loads(done.stdout)
         }
 
     def all_healthy(self) -> bool:
         states = self.states()
         return all(
-            states.get(name, ("", ""))[1] == "healthy"
+            states.get(name, {}).get("Health", {}).get("Status") == "healthy"
             for name in (DAEMONS | {self.profile}) - {"backup"}
         )
+
+    def stop(self) -> None:
+        """All at once: the broker's name is gone before the daemons are. None may have to be killed."""
+        self.compose("stop", "-t", "20")
+        codes = {name: state["ExitCode"] for name, state in self.states().items()}
+        assert codes.keys() >= DAEMONS | {self.profile}
+        assert set(codes.values()) == {0}, codes
 
     def client(self, folder: Path) -> System:
         system = System(folder)
@@ -98,12 +105,11 @@ def project(
             made.compose("up", "-d", *services)
         eventually(made.all_healthy, within_s=120.0)
         yield made
+        made.stop()
     except AssertionError:
         print(made.compose("logs", "--tail", "30"))
         raise
     finally:
-        # while the broker is there: daemons that lose it as they end go on trying until they are killed
-        made.compose("stop", "-t", "20", *sorted(DAEMONS))
         made.compose("down", "-v", "-t", "20")
 
 

@@ -10,15 +10,38 @@ import asyncio
 import concurrent.futures
 import logging
 import threading
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
 from queue_runner.brokers.rabbitmq.lost import Lost
 from queue_runner.errors import BrokerUnavailable, QueueRunnerError
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 logger = logging.getLogger(__name__)
+
+
+class _Unawaited(concurrent.futures.ThreadPoolExecutor):
+    """Threads that no interpreter waits for at its end: they ask for names, of servers that may have gone."""
+
+    def submit(
+        self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> concurrent.futures.Future[T]:
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = work(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001 - the future brings it to who asked
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        threading.Thread(target=run, daemon=True).start()
+        return future
 
 
 class IoThread:
@@ -26,6 +49,7 @@ class IoThread:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
+        self._loop.set_default_executor(_Unawaited())
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
         self._lock = threading.Lock()

@@ -60,6 +60,9 @@ class RedisSubscription(Subscription):
                 if self._closed:
                     return None
                 heard = self._listen(min(left_s, _SLICE_S))
+            if self._closed:
+                self._finish()
+                return None
             if heard is not None or left_s == 0.0:
                 return heard
 
@@ -89,7 +92,15 @@ class RedisSubscription(Subscription):
             self._connection = None
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            self._drop()
+        """A reader that subscribes at this moment, and waits for the name of a server that has gone,
+        drops the connection itself when it is back."""
+        self._closed = True
+        self._finish()
         self._forget(self)
+
+    def _finish(self) -> None:
+        if self._lock.acquire(timeout=2 * _SLICE_S):
+            try:
+                self._drop()
+            finally:
+                self._lock.release()

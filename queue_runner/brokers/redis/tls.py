@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -39,7 +40,7 @@ def explaining_tls(address: Address, host: str, port: int, timeout_s: float) -> 
 def _raise_for_tls(
     address: Address, host: str, port: int, timeout_s: float, error: Exception
 ) -> None:
-    if isinstance(error.__context__, ConnectionRefusedError):
+    if isinstance(error.__context__, ConnectionRefusedError | socket.gaierror):
         return
     if address.tls is not None:
         why = _secured(address, address.tls, host, port, timeout_s, error)

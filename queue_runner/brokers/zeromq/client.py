@@ -19,6 +19,9 @@ from queue_runner.brokers.zeromq.listener import Inbox, Listener
 from queue_runner.brokers.zeromq.protocol import Status, pack_request
 from queue_runner.errors import BrokerRefused, BrokerUnavailable
 
+#: Seconds that the last messages get: sockets linger for less.
+_TERM_S = 2.0
+
 
 class Connection:
     """Requests and answers, and broadcasts. All methods may be called from any thread.
@@ -121,8 +124,14 @@ class Connection:
             self._listener.close()
         for channel in self._idle:
             channel.close()
-        self._context.term()
+        self._end_context()
         os.close(self._ending)
+
+    def _end_context(self) -> None:
+        # libzmq asks for the server's name in its own thread, and its end waits for the answer
+        ending = threading.Thread(target=self._context.term, name="zeromq-term", daemon=True)
+        ending.start()
+        ending.join(_TERM_S)
 
 
 class _QueueSubscription(Subscription):
