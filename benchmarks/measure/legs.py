@@ -72,6 +72,16 @@ def points(job: Sequence[Mark], way: Sequence[Leg] = WAY) -> dict[str, float] | 
     return found
 
 
+def is_over(marks: Iterable[Mark], way: Sequence[Leg] = WAY, beside: Sequence[Leg] = BESIDE) -> bool:
+    """Whether all that is beside the way of the last job has ended, too."""
+    last = list(jobs(marks, way[0].begin))[-1:]
+    return all(
+        (begin := _first(job, leg.begin)) is not None and _first(job, leg.end, begin) is not None
+        for job in last
+        for leg in beside
+    )
+
+
 def medians_ms(
     marks: Iterable[Mark], way: Sequence[Leg] = WAY, beside: Sequence[Leg] = BESIDE
 ) -> dict[str, float]:

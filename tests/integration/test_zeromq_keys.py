@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
@@ -103,6 +104,19 @@ def test_others_get_nothing_and_are_told_why(
     with connect(guarded.url()) as broker:
         assert broker.depth("q").ready == 1
         assert broker.depth("q").leased == 0
+
+
+def test_that_it_wants_keys_is_said_at_the_first_try(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libzmq tells of it in one of two ways, as it happens, and does not try again after one of them."""
+    monkeypatch.setattr("queue_runner.brokers.zeromq.channel.KNOCK_S", math.inf)
+    for _ in range(8):
+        with (
+            connect(f"zmq+tcp://127.0.0.1:{guarded.port}") as broker,
+            pytest.raises(BrokerRefused, match="wants keys"),
+        ):
+            broker.server()
 
 
 def test_without_clients_nobody_comes_in(guarded: Guarded) -> None:

@@ -1,8 +1,9 @@
 """Why a server does not talk to us. libzmq keeps silent about it but to a socket's monitor.
 
-A server that does not know our key says so. One whose own key is another, or that wants keys where we have
-none, hangs up without a word, as also a server does that is just ending and a proxy without a server: so
-after the second time it is asked which mechanism it speaks.
+A server that does not know our key says so. One whose own key is another hangs up without a word, as also
+a server does that is just ending and a proxy without a server: so after the second time it is asked which
+mechanism it speaks. One that wants keys where we have none does either that, or libzmq has read by then that
+it speaks another mechanism, and calls that an error of the protocol.
 """
 
 from __future__ import annotations
@@ -73,8 +74,14 @@ class Doorbell:
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             key = (self._public or b"").decode()
             return f"the server does not know this client's key: add {key} to its --clients"
-        if self.final and self._public and mechanism_of(self._address) == "NULL":
+        return self._mismatch() if self.final else None
+
+    def _mismatch(self) -> str | None:
+        mechanism = mechanism_of(self._address)
+        if self._public and mechanism == "NULL":
             return _NO_SERVER_KEYS
+        if not self._public and mechanism == "CURVE":
+            return _NO_KEYS
         return None
 
     def _hung_up_on(self) -> str | None:

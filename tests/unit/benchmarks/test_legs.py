@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from measure.legs import BESIDE, WAY, Leg, jobs, medians_ms, points
+from measure.legs import BESIDE, WAY, Leg, is_over, jobs, medians_ms, points
 from measure.marks import Mark, Marks, read
 
 _SENT, _DONE = "it is sent", "it is done"
@@ -59,6 +59,14 @@ def test_what_is_beside_the_way_may_end_when_the_next_job_is_on_its_way() -> Non
     marks = [*_job(1.0, 0.1, 0.1), *_job(1.3, 0.1, 0.1), *_job(1.6, 0.1, 0.1), ("flushed", 1.7)]
     # of the third nobody knows
     assert medians_ms(marks, _A_WAY, beside)["flushing"] == pytest.approx(350.0)
+
+
+def test_it_is_over_when_what_is_beside_the_last_way_has_ended() -> None:
+    beside = (Leg("leased", "settled", "it is settled"),)
+    first, last = _job(1.0, 0.1, 0.1), _job(2.0, 0.1, 0.1)
+    assert not is_over([*first, ("settled", 1.3), *last], _A_WAY, beside)
+    assert not is_over([*first, *last, ("settled", 2.05)], _A_WAY, beside)
+    assert is_over([*first, *last, ("settled", 2.3)], _A_WAY, beside)
 
 
 def test_the_way_has_no_gap() -> None:
