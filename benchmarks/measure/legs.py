@@ -72,7 +72,9 @@ def points(job: Sequence[Mark], way: Sequence[Leg] = WAY) -> dict[str, float] | 
     return found
 
 
-def is_over(marks: Iterable[Mark], way: Sequence[Leg] = WAY, beside: Sequence[Leg] = BESIDE) -> bool:
+def is_over(
+    marks: Iterable[Mark], way: Sequence[Leg] = WAY, beside: Sequence[Leg] = BESIDE
+) -> bool:
     """Whether all that is beside the way of the last job has ended, too."""
     last = list(jobs(marks, way[0].begin))[-1:]
     return all(
