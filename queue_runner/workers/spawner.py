@@ -110,8 +110,10 @@ class _Spawner:
         self._defaults = _to_be_as_by_default()
         self._ending = _Ending()
         self._folder = Folder()
-        self._made = Path()
+        self._made: Path | None = None
         self._has_more = False
+        # programs cannot take us out of the work folder, as a function could
+        self._inside = False
         # as the kernel takes it: to make that of all of it for each program takes a while
         self._env: dict[bytes, bytes] = {}
         # beside what is the worker's in the temporary folder of this process
@@ -137,6 +139,7 @@ class _Spawner:
                 if not usable or self._ending.wanted or page.full or late:
                     break
         os.chdir("/")
+        self._inside = False
         return usable and not self._ending.wanted
 
     def _one(
@@ -146,8 +149,11 @@ class _Spawner:
         try:
             self._enter(request)
             self._env[b"QUEUE_RUNNER_JOB"] = os.fsencode(job)
-            own = {os.fsencode(name): os.fsencode(text) for name, text in args["env"].items()}
-            pid = self._spawned(args["argv"], {**self._env, **own} if own else self._env)
+            env = self._env
+            if args["env"]:
+                own = args["env"].items()
+                env = env | {os.fsencode(name): os.fsencode(text) for name, text in own}
+            pid = self._spawned(args["argv"], env)
         except (OSError, ValueError, TypeError):
             code = NOT_STARTED
         else:
@@ -160,8 +166,10 @@ class _Spawner:
         return (code, started_at, wall_s, None, seen), usable
 
     def _enter(self, request: Mapping[str, Any]) -> None:
-        self._folder.enter(request)
-        if self._folder.path != self._made:
+        if not self._inside or self._folder.path is None:
+            self._folder.enter(request)
+            self._inside = True
+        if self._folder.path is not self._made:
             assert self._folder.path is not None
             self._made = self._folder.path
             self._env[b"HOME"] = self._env[b"PWD"] = os.fsencode(self._made)
@@ -173,6 +181,7 @@ class _Spawner:
         if "/" not in program:
             program = _found(program, env[b"PATH"])
         elif not program.startswith("/"):
+            assert self._made is not None
             program = str(self._made / program)
         argv = [program, *argv[1:]]
         return os.posix_spawn(program, argv, env, setsid=True, setsigdef=self._defaults)
