@@ -24,6 +24,11 @@ _INCLUDES = ("#include", "#includeIfPresent", "#sinclude", "#cinclude")
 _SILENT = ("#inputMode", "#remove", "#message")
 _ABSENT = object()
 
+#: By their content: a worker asks several times for each job, and the jobs of a study have most files in
+#: common. Some hundred lines take foamlib a millisecond, which it takes from the jobs that run meanwhile.
+_known: dict[bytes, Mapping[Any, Any]] = {}
+_MOST_FILES, _MOST_BYTES = 64, 64 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Entries:
@@ -93,11 +98,22 @@ class _Dictionary:
 
 
 def _parse(file: Path) -> Mapping[Any, Any]:
+    """What is in it; not to be changed, for the next file with this content is the same."""
     # a second to import, and only OpenFOAM studies need it
     from foamlib import FoamFile
 
     try:
-        return FoamFile(file).as_dict()
+        if file.stat().st_size > _MOST_BYTES:
+            return FoamFile(file).as_dict()
+        content = file.read_bytes()
+        if (known := _known.get(content)) is None:
+            known = FoamFile(file).as_dict()
+            # it has read the file itself
+            if file.read_bytes() == content:
+                if len(_known) >= _MOST_FILES:
+                    _known.clear()
+                _known[content] = known
+        return known
     except KeyError as error:  # of two dictionaries of one name it keeps the last
         name = error.args[0] if error.args else "an entry"
         raise ValueError(

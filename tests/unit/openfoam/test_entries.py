@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
+from typing import Any
 
+import foamlib
 import pytest
 
 from queue_runner.openfoam.entries import Entries, read
@@ -104,3 +107,41 @@ def test_a_dictionary_that_is_there_twice_is_named(case: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named(case: Path) -> None:
     with pytest.raises(ValueError, match="cannot read 'd'"):
         entries(case, "a { b")
+
+
+def test_a_file_is_read_once_for_its_content(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+    as_dict = foamlib.FoamFile.as_dict
+
+    def counting(file: Any) -> Any:
+        asked.append(Path(file.path))
+        return as_dict(file)
+
+    monkeypatch.setattr(foamlib.FoamFile, "as_dict", counting)
+    first, second = case / "system" / "first", case / "system" / "second"
+    mark = uuid.uuid4().hex
+    first.write_text(f"mark m{mark};\nnumber 1;\n")
+    second.write_bytes(first.read_bytes())
+    assert [read(case, each).values[("number",)] for each in (first, second, first)] == [1, 1, 1]
+    assert asked == [first]
+    first.write_text(f"mark m{mark};\nnumber 2;\n")
+    assert read(case, first).values[("number",)] == 2
+
+
+def test_what_changes_while_it_is_read_is_not_taken_for_what_it_was(
+    case: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_dict = foamlib.FoamFile.as_dict
+    file, mark = case / "system" / "file", uuid.uuid4().hex
+    before, after = f"mark m{mark};\nnumber 1;\n", f"mark m{mark};\nnumber 2;\n"
+
+    def changing(of: Any) -> Any:
+        file.write_text(after)
+        return as_dict(of)
+
+    file.write_text(before)
+    with monkeypatch.context() as patched:
+        patched.setattr(foamlib.FoamFile, "as_dict", changing)
+        assert read(case, file).values[("number",)] == 2
+    file.write_text(before)
+    assert read(case, file).values[("number",)] == 1
