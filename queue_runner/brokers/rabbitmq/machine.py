@@ -36,6 +36,7 @@ class Machine:
 
     def __init__(self, io: IoThread, address: Address) -> None:
         bell = Bell()
+        self._where = address.where
         self.names = names = Names(address.prefix)
         self.incoming = Link(io, address, "consumes")
         self.outgoing = Link(io, address, "publishes")
@@ -96,7 +97,7 @@ class Machine:
             )
         for link in (self.incoming, self.outgoing):
             if link.trouble:
-                return link.trouble
+                return f"{link.trouble.rstrip('.')}. Is RabbitMQ running at {self._where}?"
         return self.publisher.trouble
 
     async def close(self) -> None:
