@@ -7,8 +7,9 @@ what stands between, and that alone is read and checked. All others are read fro
 
 from __future__ import annotations
 
+import threading
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter, is_
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -25,16 +26,31 @@ T = TypeVar("T")
 _REMEMBERED, _MOST_BYTES = 4, 4096
 
 
-class _Known(NamedTuple):
-    """What messages begin and end with, and the fields of one: those it shares, or all."""
+class _Written(NamedTuple):
+    """What messages begin and end with, and the values of the fields that they share."""
 
     head: bytes
     tail: bytes
-    fields: tuple[Any, ...]
+    shared: tuple[Any, ...]
+
+
+class _Read(NamedTuple):
+    """What messages begin and end with, and all fields of one of them by name."""
+
+    head: bytes
+    tail: bytes
+    fields: Mapping[str, Any]
+
+
+class _Packers(threading.local):
+    """One for each thread: to make one takes longer than to pack what is a message's own."""
+
+    def __init__(self) -> None:
+        self.packer = msgpack.Packer()
 
 
 class Alike(Generic[T]):
-    """The messages of one dataclass. Safe to use from several threads.
+    """The messages of one dataclass, whose fields are in its `__dict__`. Safe to use from several threads.
 
     start: the bytes before the payload. own: the fields that are a message's own; check: their bounds,
     raises `WireError`.
@@ -48,30 +64,31 @@ class Alike(Generic[T]):
         hints = typing.get_type_hints(cls)
         self._cls, self._start, self._check = cls, start, check
         self._own = tuple(own)
-        self._readers = [(names.index(name), reader_of(hints[name])) for name in own]
+        self._readers = [(name, reader_of(hints[name])) for name in own]
         self._map = _map_header(len(self._own))
-        self._fields: Callable[[T], tuple[Any, ...]] = attrgetter(*names)
+        self._packers = _Packers()
         self._own_of: Callable[[T], tuple[Any, ...]] = attrgetter(*own)
         self._others = [name for name in names if name not in own]
         self._others_of: Callable[[T], tuple[Any, ...]] = attrgetter(*self._others)
         # replaced, never changed
-        self._written: tuple[_Known, ...] = ()
-        self._read: tuple[_Known, ...] = ()
+        self._written: tuple[_Written, ...] = ()
+        self._read: tuple[_Read, ...] = ()
 
     def encode(self, value: T) -> bytes:
         """Raises `WireError`."""
         others = self._others_of(value)
         # the very same objects: what is only equal may have another form, such as 1 and True
-        known = next((each for each in self._written if all(map(is_, each.fields, others))), None)
+        known = next((each for each in self._written if all(map(is_, each.shared, others))), None)
         if known is None:
-            known = self._known(others, others)
+            known = _Written(*self._around(others), others)
             if len(known.tail) <= _MOST_BYTES:
                 self._written = (known, *self._written[: _REMEMBERED - 1])
         own = pack(dict(zip(self._own, self._own_of(value), strict=True)))
         # without the byte that says how many there are, for `head` does
         return known.head + own[1:] + known.tail
 
-    def _known(self, others: tuple[Any, ...], kept: tuple[Any, ...]) -> _Known:
+    def _around(self, others: tuple[Any, ...]) -> tuple[bytes, bytes]:
+        """What messages that share these begin and end with."""
         shared = {
             name: item
             for name, item in zip(self._others, others, strict=True)
@@ -79,11 +96,11 @@ class Alike(Generic[T]):
         }
         head = self._start + _map_header(len(self._own) + len(shared))
         tail = pack(shared)[len(_map_header(len(shared))) :]
-        return _Known(head, tail, kept)
+        return head, tail
 
     def learn(self, value: T) -> None:
         """Remember a value that was read and checked."""
-        known = self._known(self._others_of(value), self._fields(value))
+        known = _Read(*self._around(self._others_of(value)), dict(vars(value)))
         if len(known.tail) <= _MOST_BYTES:
             self._read = (known, *self._read[: _REMEMBERED - 1])
 
@@ -100,16 +117,18 @@ class Alike(Generic[T]):
                     return self._joined(known, self._map + own)
         return None
 
-    def _joined(self, known: _Known, own: bytes) -> T | None:
+    def _joined(self, known: _Read, own: bytes) -> T | None:
         try:
             plain = msgpack.unpackb(own)
             # what has a key twice is shorter when it is packed again; see `unpacking.py`
-            if tuple(plain) != self._own or len(msgpack.packb(plain)) != len(own):
+            if tuple(plain) != self._own or len(self._packers.packer.pack(plain)) != len(own):
                 return None
-            items = list(known.fields)
-            for (place, read), item in zip(self._readers, plain.values(), strict=True):
-                items[place] = read(item)
-            value = self._cls(*items)
+            # a frozen dataclass sets its fields one by one, which takes as long as all else here
+            value = object.__new__(self._cls)
+            fields = value.__dict__
+            fields.update(known.fields)
+            for name, read in self._readers:
+                fields[name] = read(plain[name])
             self._check(value)
         except (WireError, ValueError, TypeError, OverflowError, msgpack.UnpackException):
             # reading it with care says what is wrong

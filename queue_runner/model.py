@@ -91,7 +91,7 @@ class Resume:
     keep: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Job:
     """One point to run: everything a worker needs, by value or by content hash.
 
@@ -145,7 +145,7 @@ class Artifact:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Result:
     """What one attempt came to. `final`: no further attempt follows.
 
