@@ -26,7 +26,7 @@ _ABSENT = object()
 
 #: By their content: a worker asks several times for each job, and the jobs of a study have most files in
 #: common. Some hundred lines take foamlib a millisecond, which it takes from the jobs that run meanwhile.
-_known: dict[bytes, Mapping[Any, Any]] = {}
+_known: dict[bytes, _Parsed] = {}
 _MOST_FILES, _MOST_BYTES = 64, 64 * 1024
 
 
@@ -79,13 +79,37 @@ def read(case: Path, file: Path, parsed: Mapping[Any, Any] | None = None) -> Ent
 
     Raises `ValueError` in words where foamlib cannot read it.
     """
+    if parsed is not None:
+        return _entries(case, file, parsed)
+    content = _parse(file)
+    if content.entries is not None:
+        return content.entries
+    found = _entries(case, file, content.items)
+    if not content.includes:
+        content.entries = found
+    return found
+
+
+def _entries(case: Path, file: Path, items: Mapping[Any, Any]) -> Entries:
     top = _Dictionary()
-    _merge(_parse(file) if parsed is None else parsed, top, case.resolve(), file, 0)
+    _merge(items, top, case.resolve(), file, 0)
     values: dict[Keys, Any] = {}
     dictionaries: set[Keys] = set()
     unknown: set[Keys] = set()
     _flatten(top, (), values, dictionaries, unknown)
     return Entries(values, frozenset(dictionaries), frozenset(unknown))
+
+
+@dataclass(slots=True)
+class _Parsed:
+    """What is in a file; not to be changed, for the next file with this content is the same.
+
+    includes: whether its entries may depend on other files; entries: where they do not, once asked for.
+    """
+
+    items: Mapping[Any, Any]
+    includes: bool
+    entries: Entries | None = None
 
 
 @dataclass(slots=True)
@@ -97,17 +121,16 @@ class _Dictionary:
     opaque: set[str] = field(default_factory=set)
 
 
-def _parse(file: Path) -> Mapping[Any, Any]:
-    """What is in it; not to be changed, for the next file with this content is the same."""
+def _parse(file: Path) -> _Parsed:
     # a second to import, and only OpenFOAM studies need it
     from foamlib import FoamFile
 
     try:
         if file.stat().st_size > _MOST_BYTES:
-            return FoamFile(file).as_dict()
+            return _Parsed(FoamFile(file).as_dict(), includes=True)
         content = file.read_bytes()
         if (known := _known.get(content)) is None:
-            known = FoamFile(file).as_dict()
+            known = _Parsed(FoamFile(file).as_dict(), includes=b"nclude" in content)
             # it has read the file itself
             if file.read_bytes() == content:
                 if len(_known) >= _MOST_FILES:
@@ -151,7 +174,7 @@ def _direct(
         into.open = True
     elif included.is_file():
         try:
-            _merge(_parse(included), into, case, included, depth + 1)
+            _merge(_parse(included).items, into, case, included, depth + 1)
         except ValueError:
             into.open = True
     elif directive == "#include":

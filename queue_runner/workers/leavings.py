@@ -7,6 +7,7 @@ enter, nested deeper than a path is long. The worker may be another user, with m
 from __future__ import annotations
 
 import errno
+import io
 import itertools
 import logging
 import os
@@ -26,9 +27,12 @@ log = logging.getLogger("queue_runner.worker")
 _MOST_DEEP, _MOST_LONG = 100, 900
 #: Files and folders that are looked through; a list of ten million of them would fill the memory.
 MOST_ENTRIES = 2_000_000
-#: Of a line; the rest of a longer one counts as further lines.
-_MOST_LINE = 64 * 1024
+#: Bytes of a text that are read at once, and of a line; the rest of a longer one counts as further lines.
+_PART = 64 * 1024
 _MADE = stat.S_IFDIR | 0o700
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: Folders in folders that are emptied where they are.
+_FAR_DOWN = 20
 
 
 def open_file(path: Path) -> IO[bytes]:
@@ -54,13 +58,22 @@ def _regular(path: Path, flags: int) -> IO[bytes]:
 @contextmanager
 def lines_of(path: Path) -> Iterator[Iterator[str]]:
     """The lines of a text file, whatever bytes are in it and however long they are."""
+    with texts_of(path) as texts:
+        yield (line for text in texts for line in io.StringIO(text, newline="\n"))
+
+
+@contextmanager
+def texts_of(path: Path) -> Iterator[Iterator[str]]:
+    """A text file in parts of whole lines, but for those that are longer than a part."""
     with open_file(path) as content:
-        yield _lines(content)
+        yield _texts(content)
 
 
-def _lines(content: IO[bytes]) -> Iterator[str]:
-    while line := content.readline(_MOST_LINE):
-        yield line.decode("utf-8", "replace")
+def _texts(content: IO[bytes]) -> Iterator[str]:
+    while part := content.read(_PART):
+        if not part.endswith(b"\n"):
+            part += content.readline(_PART)
+        yield part.decode("utf-8", "replace")
 
 
 def make_harmless(folder: Path, *, links: bool = True) -> None:
@@ -138,47 +151,57 @@ def remove(folder: Path) -> None:
 
 
 def _empty(folder: Path) -> None:
-    """Level by level: what is in a folder's folders moves up into it, so that no path gets long."""
-    os.chmod(folder, 0o700)
     with _opened(folder) as top:
         numbers = itertools.count()
-        while names := _first(top):
-            for name in names:
-                if _is_folder(name, top):
-                    os.chmod(name, 0o700, dir_fd=top)
-                    with _opened(name, top) as inner:
-                        _move_up(inner, top, numbers)
-                    os.rmdir(name, dir_fd=top)
-                else:
-                    os.unlink(name, dir_fd=top)
+        while _clear(top, top, numbers, 0):
+            pass
 
 
-def _move_up(inner: int, top: int, numbers: Iterator[int]) -> None:
-    while names := _first(inner):
-        for name in names:
-            if _is_folder(name, inner):
-                # a folder is renamed by whoever may write to it
-                os.chmod(name, 0o700, dir_fd=inner)
-                new = f".{os.getpid()}-{next(numbers)}"
-                os.rename(name, new, src_dir_fd=inner, dst_dir_fd=top)
-            else:
-                os.unlink(name, dir_fd=inner)
+def _clear(here: int, top: int, numbers: Iterator[int], depth: int) -> bool:
+    """Remove what is in a folder, or a part of that where it is much; whether there was anything.
+
+    What is in a folder deep down moves up into `top`, so that neither paths nor open files get many.
+    """
+    found = _first(here)
+    for entry in found:
+        name = entry.name
+        if not entry.is_dir(follow_symlinks=False):
+            os.unlink(name, dir_fd=here)
+        elif depth < _FAR_DOWN:
+            with _opened(name, here) as inner:
+                while _clear(inner, top, numbers, depth + 1):
+                    pass
+            os.rmdir(name, dir_fd=here)
+        else:
+            # a folder is renamed by whoever may write to it
+            _opened_up(name, here)
+            new = f".{os.getpid()}-{next(numbers)}"
+            os.rename(name, new, src_dir_fd=here, dst_dir_fd=top)
+    return bool(found)
 
 
 @contextmanager
 def _opened(folder: Path | str, within: int | None = None) -> Iterator[int]:
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    handle = os.open(folder, flags, dir_fd=within)
+    """A folder, which may be written to then."""
     try:
+        handle = os.open(folder, _FOLDER, dir_fd=within)
+    except PermissionError:
+        _opened_up(folder, within)
+        handle = os.open(folder, _FOLDER, dir_fd=within)
+    try:
+        # mostly it may: changing its rights takes longer than looking at them
+        mode = os.fstat(handle).st_mode
+        if mode & 0o700 != 0o700:
+            os.fchmod(handle, stat.S_IMODE(mode) | 0o700)
         yield handle
     finally:
         os.close(handle)
 
 
-def _first(folder: int, most: int = 1000) -> list[str]:
+def _opened_up(folder: Path | str, within: int | None) -> None:
+    os.chmod(folder, 0o700, dir_fd=within)
+
+
+def _first(folder: int, most: int = 1000) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
-        return [entry.name for _, entry in zip(range(most), entries, strict=False)]
-
-
-def _is_folder(name: str, folder: int) -> bool:
-    return stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode)
+        return [entry for _, entry in zip(range(most), entries, strict=False)]

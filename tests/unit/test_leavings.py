@@ -141,7 +141,7 @@ def test_a_line_without_end_takes_no_memory(folder: Path) -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert count == 200 * 16
+    assert count == 200 * 8
     assert peak < 4 * MIB
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from queue_runner.errors import JobError
 from queue_runner.model import Reason, Scalar
 from queue_runner.workers.kinds.base import Diagnosis
-from queue_runner.workers.leavings import lines_of, open_file
+from queue_runner.workers.leavings import open_file, texts_of
 
 _GROUPS = ("residuals", "time", "execution_time")
 _TAIL_BYTES = 16 * 1024
@@ -21,10 +21,14 @@ _MAX_LINES = 8
 _RANK = re.compile(r"^\[\d+\]\s*")
 _RESIDUAL = re.compile(r"Solving for (\S+), Initial residual = (\S+), Final residual = ([^\s,]+)")
 TIME = re.compile(r"^Time = (\S+?)s?\s*$")
-#: The head of each program: a log that was gone on with has several.
-_HEAD = re.compile(r"^Exec\s+:")
-# some solvers write 00:01:02 for 62 s
-_CLOCK = re.compile(r"^ExecutionTime = (\S+)(?: s)?(?:\s+ClockTime = (\S+)(?: s)?)?\s*$")
+#: In a part of a log with a newline before it: patterns that begin with the same letters are found fastest.
+_TIMES = re.compile(r"\nTime = (\S+?)s?[^\S\n]*$", re.MULTILINE)
+#: The head of each program (a log that was gone on with has several), and its times; some solvers write
+#: 00:01:02 for 62 s.
+_CLOCKS = re.compile(
+    r"\nExec(?:ution(?P<told>Time) = (\S+)(?: s)?(?:[^\S\n]+ClockTime = (\S+)(?: s)?)?[^\S\n]*$|\s+:)",
+    re.MULTILINE,
+)
 _FATAL = re.compile(r"FOAM FATAL (?:IO )?ERROR")
 _UNDEFINED = re.compile(
     r"(?:[Kk]eyword|Entry) '?(\S+?)'? (?:is undefined|not found) in dictionary \"?([^\"\s]+)\"?"
@@ -47,18 +51,15 @@ def read_log(path: Path, asked: Mapping[str, Any]) -> dict[str, Scalar]:
     time: dict[str, Scalar] = {}
     clock = _Clock()
     try:
-        with lines_of(path) as lines:
-            for line in lines:
-                if found := _RESIDUAL.search(line):
+        with texts_of(path) as texts:
+            for text in texts:
+                for found in _RESIDUAL.finditer(text):
                     residuals[f"residual_{found[1]}"] = float(found[3])
-                elif found := TIME.match(line):
+                lines = f"\n{text}"
+                for found in _TIMES.finditer(lines):
                     time["last_time"] = float(found[1])
-                elif found := _CLOCK.match(line):
-                    clock.show("execution_time", found[1])
-                    if found[2]:
-                        clock.show("clock_time", found[2])
-                elif _HEAD.match(line):
-                    clock.start_again()
+                for found in _CLOCKS.finditer(lines):
+                    clock.take(found)
     except (OSError, ValueError) as error:
         raise JobError(Reason.METRICS, f"{path.name}: cannot be read: {error}") from error
     metrics: dict[str, Scalar] = {}
@@ -79,11 +80,13 @@ class _Clock:
         self._before: dict[str, float] = {}
         self._now: dict[str, float] = {}
 
-    def show(self, name: str, text: str) -> None:
-        self._now[name] = _seconds(text)
-
-    def start_again(self) -> None:
-        self._before, self._now = self.total(), {}
+    def take(self, found: re.Match[str]) -> None:
+        if found["told"] is None:
+            self._before, self._now = self.total(), {}
+            return
+        self._now["execution_time"] = _seconds(found[2])
+        if found[3]:
+            self._now["clock_time"] = _seconds(found[3])
 
     def total(self) -> dict[str, float]:
         names = {**self._before, **self._now}
@@ -101,8 +104,8 @@ def took_a_step(path: Path) -> bool:
     """Whether a solver went through any time at all."""
     if not path.is_file():
         return False
-    with lines_of(path) as lines:
-        return any(TIME.match(line) for line in lines)
+    with texts_of(path) as texts:
+        return any(_TIMES.search(f"\n{text}") for text in texts)
 
 
 def tail(path: Path) -> str:

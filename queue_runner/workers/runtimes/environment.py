@@ -24,11 +24,8 @@ def environment(
     job: Job, folder: Path, temporary: Path, limits: Resources, owner: Path, mark: str
 ) -> dict[str, str]:
     """For a step of `job` in `folder`; a step's own variables come on top."""
-    passed = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _PASSED or name.startswith(_PASSED_PREFIXES)
-    }
+    names = [name for name in os.environ if name in _PASSED or name.startswith(_PASSED_PREFIXES)]
+    passed = {name: os.environ[name] for name in names}
     passed.setdefault("PATH", os.defpath)
     if os.geteuid() == 0:
         # in a container root is an ordinary user; Open MPI refuses it unless told so

@@ -145,3 +145,15 @@ def test_what_changes_while_it_is_read_is_not_taken_for_what_it_was(
         assert read(case, file).values[("number",)] == 2
     file.write_text(before)
     assert read(case, file).values[("number",)] == 1
+
+
+def test_what_a_file_includes_is_read_again(case: Path) -> None:
+    (case / "constant" / "x").write_text("nu 1;\n")
+    assert entries(case, '#include "x"').values[("nu",)] == 1
+    (case / "constant" / "x").write_text("nu 2;\n")
+    assert entries(case, '#include "x"').values[("nu",)] == 2
+
+
+def test_a_file_of_many_cases_is_put_together_once(case: Path) -> None:
+    text = f"mark m{uuid.uuid4().hex};\nnumber 1;"
+    assert entries(case, text) is entries(case, text)

@@ -49,6 +49,29 @@ def test_a_log_that_is_not_there(tmp_path: Path) -> None:
         logs.read_log(tmp_path / "none", ALL)
 
 
+@pytest.mark.parametrize("steps", [10, 500, 3000])
+def test_a_log_longer_than_what_is_read_at_once(tmp_path: Path, steps: int) -> None:
+    text = "".join(
+        f"Time = {number}\n\n"
+        f"solver:  Solving for Ux, Initial residual = 1, Final residual = {number}e-9, No\n"
+        f"{'x' * (number % 97)}\nExecutionTime = {number} s  ClockTime = {2 * number} s\n"
+        for number in range(1, steps + 1)
+    )
+    assert read(tmp_path, f"Exec   : solver\n{text}", ALL) == {
+        "residual_Ux": pytest.approx(steps * 1e-9),
+        "last_time": steps,
+        "execution_time": steps,
+        "clock_time": 2 * steps,
+    }
+
+
+def test_times_of_programs_that_went_on_are_added_up(tmp_path: Path) -> None:
+    first = "Exec   : solver\nTime = 1\nExecutionTime = 2 s\nTime = 2\nExecutionTime = 3 s\n"
+    again = "Exec   : solver -latest\nTime = 3\nExecutionTime = 1.5 s\n"
+    found = read(tmp_path, first + again, {"time": True, "execution_time": True})
+    assert found == {"last_time": 3, "execution_time": 4.5}
+
+
 def test_whether_a_solver_went_through_time(tmp_path: Path) -> None:
     path = tmp_path / "log"
     assert not logs.took_a_step(path)
