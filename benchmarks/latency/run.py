@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -24,12 +23,13 @@ from measure.alone import Alone
 from measure.contender import Effort, Figures, Place
 from measure.legs import BESIDE, WAY
 from measure.servers import server
+from measure.work import throwaway
 
 
 def measure(url: str | None, jobs: int, cores: int) -> Figures:
     """url: None for a ZeroMQ server, which the benchmark starts itself."""
-    with tempfile.TemporaryDirectory(prefix="queue-runner-bench-") as name:
-        alone = Alone(Place(Path(name), cores, {"broker": url} if url else {}))
+    with throwaway() as folder:
+        alone = Alone(Place(folder, cores, {"broker": url} if url else {}))
         try:
             alone.start()
             return alone.measure("latency", Effort(0.0, jobs))

@@ -94,6 +94,8 @@ ENTRIES: Sequence[Entry] = (
     _limit("zeromq-echo", "zeromq_echo:ZeromqEchoLimit", "noop"),
     _limit("sqlite-rows", "rows:SqliteLimit", "noop"),
     _limit("msgpack-packs", "packs:PacksLimit", "noop"),
+    _limit("redis-way", "way:RedisWay", "latency", "redis"),
+    _limit("rabbitmq-way", "way:RabbitmqWay", "latency", "rabbitmq"),
     _limit("posix-spawn", "spawn:SpawnLimit", "true"),
     _limit("engine-api", "engine:EngineApiLimit", "container"),
     _limit("docker-run", "engine:DockerRunLimit", "container"),

@@ -22,6 +22,7 @@ from measure.record import Record
 from measure.report import put_into, write_table
 from measure.rounds import Plan, Settings, take
 from measure.servers import prefer_programs, way
+from measure.work import in_memory
 
 _ROOT = Path(__file__).parents[2]
 _CACHE = _ROOT / ".cache" / "bench"
@@ -49,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         "seconds": options.seconds,
         "processes": options.processes,
         "servers": way(),
+        "work": "in memory" if in_memory() else "on a disk",
         **jobs,
     }
     return _report(record, options)

@@ -16,6 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
 
+from measure.work import work_folder
+
 #: What a measurement says: numbers by name, such as `per_s`.
 Figures = dict[str, float]
 _STOP_S = 20.0
@@ -29,6 +31,11 @@ class Place:
     processes: int
     servers: Mapping[str, str]
     options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def work(self) -> Path:
+        """For the folders that jobs work in."""
+        return work_folder(self.folder)
 
 
 @dataclass(frozen=True, slots=True)

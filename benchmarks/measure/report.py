@@ -42,7 +42,7 @@ def _head(record: Record) -> str:
         f" measurement, {settings.get('processes')} worker processes. Cores that others used before each"
         f" round: {busy}.",
         f"Servers: {', '.join(record.servers.values()) or 'none'}; Redis with AOF, flushed every second"
-        f" ({settings.get('servers')}).",
+        f" ({settings.get('servers')}). Work folders: {settings.get('work', 'on a disk')}.",
         "Versions: " + ", ".join(f"{name} {v}" for name, v in sorted(versions.items())) + ".",
     ]
     return "\n".join(lines)

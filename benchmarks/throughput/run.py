@@ -17,7 +17,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -26,13 +25,14 @@ from measure import machine
 from measure.contender import Effort, Figures, Place
 from measure.scale import Scale
 from measure.servers import server
+from measure.work import throwaway
 
 
 def measure(url: str | None, task: str, jobs: int, cores: int) -> Figures:
     """url: None for a ZeroMQ server, which the benchmark starts itself."""
-    with tempfile.TemporaryDirectory(prefix="queue-runner-bench-") as name:
+    with throwaway() as folder:
         broker = {"broker": url} if url else {}
-        scale = Scale(Place(Path(name), cores, broker, {"task": task}))
+        scale = Scale(Place(folder, cores, broker, {"task": task}))
         try:
             scale.start()
             return scale.measure("scale", Effort(0.0, jobs))

@@ -57,8 +57,8 @@ class EngineApiLimit(_ContainerLimit):
         self._engine: Any = self._stack.enter_context(open_engine())
         study = Study(name="bare", kind="command", parameters={"x": [0]}, command={"run": [TRUE]})
         (job,) = study.jobs(None)
-        self.place.folder.chmod(0o755)
-        self._settings = container_settings(job, self.place.folder, job.resources, None)
+        self.place.work.chmod(0o755)
+        self._settings = container_settings(job, self.place.work, job.resources, None)
 
     def versions(self) -> dict[str, str]:
         return {**super().versions(), "engine": self._engine.version()["Version"]}

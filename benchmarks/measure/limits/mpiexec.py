@@ -25,7 +25,7 @@ class MpiexecLimit(Peer):
         self._count = 0
 
     def start(self) -> None:
-        self._folder = make_kernel(self.place.folder)
+        self._folder = make_kernel(self.place.work)
 
     def versions(self) -> dict[str, str]:
         return {self._mpi.flavour: self._mpi.version}

@@ -14,7 +14,7 @@ from measure.contender import Contender, Effort, Figures
 _WARM_UP = {"container": 2, "sweep": 2, "mpi": 1}
 _FIRST_TRY = {"container": 6}
 #: Workloads with as many jobs as are worth a run, whatever time they take.
-_COUNTS = {"sweep": 64, "mpi": 8}
+_COUNTS = {"sweep": 64, "mpi": 24}
 #: A trial that takes this part of the time fills it.
 _ENOUGH = 0.7
 #: Jobs sent one at a time: as many as their time allows, but so many that there is a distribution.

@@ -29,7 +29,7 @@ class ParallelPeer(Peer):
         return {"parallel": told.stdout.split()[2]}
 
     def prepare(self, task: str, count: int) -> None:
-        self._inputs = range(count) if task == "true" else make_cases(self.place.folder, count)
+        self._inputs = range(count) if task == "true" else make_cases(self.place.work, count)
 
     def submit(self, task: str, count: int) -> None:
         """Nothing can be sent before it runs."""

@@ -52,7 +52,9 @@ class QueueRunnerPeer(Peer):
         database = ["--database", str(folder / "collector.sqlite")]
         self.run("collector", "--listen", address, *database)
         cores = ["--cores", str(self.place.processes)]
-        self.run("worker", *cores, "--scratch", str(folder / "scratch"), *self.worker_options)
+        self.run(
+            "worker", *cores, "--scratch", str(self.place.work / "scratch"), *self.worker_options
+        )
         self.client = Client()
         self._await_collector()
 

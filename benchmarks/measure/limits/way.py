@@ -1,0 +1,229 @@
+"""The way of a lone job with nothing in it but its stations: by way of a broker from the client to a worker,
+and from there to a collector, which commits the result to SQLite and tells the client.
+
+As a queue with these stations can have it at best in Python: raw clients, one thread in each process, bodies
+that nobody reads, and a socket for the answer. Persistent messages, acknowledged when what follows from them
+is stored, as everywhere here.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pika
+from redis import Redis
+
+from measure.contender import Contender, Effort, Figures, Place
+from measure.limits.base import BODY
+
+_JOBS, _RESULTS, _GROUP = "way-jobs", "way-results", "group"
+_WARM_UP = 20
+_FEWEST, _MOST = 20, 1000
+#: As the peers' latency.
+_TIMES = 3
+_PERSISTENT = pika.BasicProperties(delivery_mode=2)
+
+
+class _Way(Contender):
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self._broker = os.environ["BENCH_BROKER"]
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._processes: list[Any] = []
+
+    @abstractmethod
+    def stations(self) -> tuple[Callable[[str], None], Callable[[str, int, Path], None]]:
+        """What runs in the processes of worker and collector: of a broker's URL; of a port and a database."""
+
+    @abstractmethod
+    def connect(self) -> None:
+        """To the broker, whose queues are there afterwards."""
+
+    @abstractmethod
+    def send(self) -> None:
+        """A job, until it is stored."""
+
+    def start(self) -> None:
+        self.connect()
+        context = get_context("spawn")
+        port = self._listener.getsockname()[1]
+        database = self.place.folder / "way.sqlite"
+        worker, collector = self.stations()
+        self._processes = [
+            context.Process(target=worker, args=(self._broker,), daemon=True),
+            context.Process(target=collector, args=(self._broker, port, database), daemon=True),
+        ]
+        for process in self._processes:
+            process.start()
+        self._answers, _ = self._listener.accept()
+
+    def stop(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.join()
+        self._answers.close()
+        self._listener.close()
+
+    def measure(self, workload: str, effort: Effort) -> Figures:
+        for _ in range(_WARM_UP):
+            self._one_ms()
+        end = time.perf_counter() + _TIMES * effort.seconds
+        times: list[float] = []
+        while len(times) < _MOST and (len(times) < _FEWEST or time.perf_counter() < end):
+            times.append(self._one_ms())
+        times.sort()
+        count = len(times)
+        return {
+            "count": count,
+            "p50_ms": times[count // 2],
+            "p99_ms": times[min(count - 1, count * 99 // 100)],
+        }
+
+    def _one_ms(self) -> float:
+        began = time.perf_counter()
+        self.send()
+        if self._answers.recv(len(BODY), socket.MSG_WAITALL) != BODY:
+            raise RuntimeError("another answer came than was sent")
+        return 1000 * (time.perf_counter() - began)
+
+
+class _Collecting:
+    """Results become rows, and are told then."""
+
+    def __init__(self, port: int, path: Path) -> None:
+        self._database = sqlite3.connect(path, isolation_level=None)
+        # as the collector has it; see docs/decisions/told-before-flushed.md
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("PRAGMA synchronous=NORMAL")
+        self._database.execute("CREATE TABLE result (number INTEGER PRIMARY KEY, body BLOB)")
+        self._client = socket.create_connection(("127.0.0.1", port))
+        self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def take(self, body: bytes) -> None:
+        self._database.execute("INSERT INTO result (body) VALUES (?)", (body,))
+        self._client.sendall(body)
+
+
+# -- Redis -------------------------------------------------------------------------------------------
+
+
+def _read_one(redis: Any, stream: str) -> tuple[bytes, bytes]:
+    while True:
+        if found := redis.xreadgroup(_GROUP, "one", {stream: ">"}, count=1, block=10_000):
+            ((_, ((number, entry),)),) = found
+            return number, entry[b"body"]
+
+
+def _redis_worker(url: str) -> None:
+    redis: Any = Redis.from_url(url)
+    while True:
+        number, body = _read_one(redis, _JOBS)
+        with redis.pipeline(transaction=True) as ending:
+            ending.xadd(_RESULTS, {b"body": body}).xack(_JOBS, _GROUP, number).xdel(_JOBS, number)
+            ending.execute()
+
+
+def _redis_collector(url: str, port: int, path: Path) -> None:
+    redis: Any = Redis.from_url(url)
+    collecting = _Collecting(port, path)
+    while True:
+        number, body = _read_one(redis, _RESULTS)
+        collecting.take(body)
+        with redis.pipeline(transaction=True) as ending:
+            ending.xack(_RESULTS, _GROUP, number).xdel(_RESULTS, number)
+            ending.execute()
+
+
+class RedisWay(_Way):
+    packages: ClassVar[Sequence[str]] = ("redis", "hiredis")
+
+    def stations(self) -> tuple[Callable[[str], None], Callable[[str, int, Path], None]]:
+        return _redis_worker, _redis_collector
+
+    def connect(self) -> None:
+        self._redis: Any = Redis.from_url(self._broker)
+        for stream in (_JOBS, _RESULTS):
+            self._redis.xgroup_create(stream, _GROUP, mkstream=True)
+
+    def send(self) -> None:
+        self._redis.xadd(_JOBS, {b"body": BODY})
+
+
+# -- RabbitMQ ----------------------------------------------------------------------------------------
+
+
+class _Consumer:
+    """`take` is called with each message of a queue, and a function that acknowledges it."""
+
+    def __init__(self, url: str, queue: str, take: Callable[[bytes, Any, Any], None]) -> None:
+        self._queue, self._take = queue, take
+        self._connection = pika.SelectConnection(
+            pika.URLParameters(url), on_open_callback=self._opened
+        )
+
+    def run(self) -> None:
+        self._connection.ioloop.start()
+
+    def _opened(self, connection: Any) -> None:
+        connection.channel(on_open_callback=self._consume)
+
+    def _consume(self, channel: Any) -> None:
+        channel.confirm_delivery(self._confirmed)
+        channel.basic_qos(prefetch_count=1)
+        channel.basic_consume(self._queue, self._on_message)
+
+    def _on_message(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        self._waits = partial(channel.basic_ack, method.delivery_tag)
+        self._take(body, channel, self._waits)
+
+    def _confirmed(self, frame: Any) -> None:
+        """What was published is stored."""
+        self._waits()
+
+
+def _rabbitmq_worker(url: str) -> None:
+    def take(body: bytes, channel: Any, acknowledge: Any) -> None:
+        # acknowledged when it is confirmed
+        channel.basic_publish("", _RESULTS, body, _PERSISTENT)
+
+    _Consumer(url, _JOBS, take).run()
+
+
+def _rabbitmq_collector(url: str, port: int, path: Path) -> None:
+    collecting = _Collecting(port, path)
+
+    def take(body: bytes, channel: Any, acknowledge: Any) -> None:
+        collecting.take(body)
+        acknowledge()
+
+    _Consumer(url, _RESULTS, take).run()
+
+
+class RabbitmqWay(_Way):
+    packages: ClassVar[Sequence[str]] = ("pika",)
+
+    def stations(self) -> tuple[Callable[[str], None], Callable[[str, int, Path], None]]:
+        return _rabbitmq_worker, _rabbitmq_collector
+
+    def connect(self) -> None:
+        self._connection = pika.BlockingConnection(pika.URLParameters(self._broker))
+        self._channel = self._connection.channel()
+        for queue in (_JOBS, _RESULTS):
+            self._channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum"})
+        self._channel.confirm_delivery()
+
+    def send(self) -> None:
+        self._channel.basic_publish("", _JOBS, BODY, _PERSISTENT)
+
+    def stop(self) -> None:
+        super().stop()
+        self._connection.close()
