@@ -61,10 +61,12 @@ _INBOX_TYPES = (*_SAYS[RESULTS], *_SAYS[REQUESTS])
 _BATCH = 500
 #: Seconds that what a collector has received stays with it, should it die.
 LEASE_S = 60.0
-_WAIT_S = 0.5
+_WAIT_S = 1.0
 #: Seconds between repetitions of the cancels that still matter, for workers that missed them.
 _REPEAT_CANCELS_S = 10.0
-_LISTEN_S = 0.1
+#: How late a listener notices that it is to end. Each look costs some tenth of a millisecond, which jobs
+#: that use all cores notice.
+_LISTEN_S = 0.5
 _RETRY_S = 0.5
 #: Seconds for what waits for the broker when all is to end: what is not acknowledged then comes again.
 _LEAVE_S = 3.0
@@ -263,7 +265,7 @@ class Collector:
                 with self._broker.subscribe([TOPIC_WORKERS]) as subscription:
                     pauses.over()
                     while not self._draining.is_set():
-                        heard = subscription.get(_LISTEN_S)
+                        heard = subscription.get(min(_LISTEN_S, self._wait_s))
                         if heard is not None:
                             self._hear(heard[1])
             except BrokerUnavailable as error:

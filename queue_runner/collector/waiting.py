@@ -12,7 +12,7 @@ from queue_runner.collector.routes import Api, Request, Route, wait_s
 from queue_runner.errors import NotFound
 
 #: Seconds between looks: another collector may have written to the same database.
-_LOOK_S = 0.5
+_LOOK_S = 1.0
 
 
 async def awaited(api: Api, route: Route, request: Request) -> Any:

@@ -42,7 +42,7 @@ from queue_runner.workers.facts import version
 from queue_runner.workers.groups import Groups
 from queue_runner.workers.health import HealthServer
 from queue_runner.workers.heir import Heir, look_s
-from queue_runner.workers.keeper import Keeper
+from queue_runner.workers.keeper import LISTEN_S, Keeper
 from queue_runner.workers.orphans import Orphans
 from queue_runner.workers.runtimes.base import DRAINED, HANDED_OVER, RUNTIMES, Runtime
 from queue_runner.workers.settings import WorkerSettings
@@ -53,6 +53,8 @@ log = logging.getLogger("queue_runner.worker")
 
 #: Seconds that one lease call waits while jobs run: how late a change of the free cores may be noticed.
 _WAIT_BUSY_S = 0.1
+#: Seconds between looks where there is room for nothing: whoever makes some tells.
+_LOOK_S = 0.5
 #: Seconds between looks whether results are taken again.
 _WAIT_STALLED_S = 1.0
 #: Seconds before a job that can never run here is offered again, to anyone.
@@ -86,7 +88,14 @@ class Worker:
         self._claims = Claims()
         self._endings = Endings(settings.name, broker, self._claims, self._heir, self._store, seal)
         self._groups = Groups(self._place, self._lane, self._slots, self._claims, self._endings)
-        self._keeper = Keeper(broker, self._claims, settings.lease_s, self._heartbeat, seal)
+        self._keeper = Keeper(
+            broker,
+            self._claims,
+            settings.lease_s,
+            self._heartbeat,
+            seal,
+            listen_s=min(LISTEN_S, settings.wait_s),
+        )
         self._pauses = Pauses()
         self._draining = threading.Event()
         self._failed: BaseException | None = None
@@ -184,7 +193,7 @@ class Worker:
                 continue
             room = self._slots.room()
             if room <= 0:
-                self._slots.await_room(_WAIT_BUSY_S)
+                self._slots.await_room(_LOOK_S)
                 continue
             idle = self._slots.idle
             try:
@@ -329,6 +338,7 @@ class Worker:
         self._draining.set()
         self._state = "draining"
         self._keeper.tell()
+        self._slots.look_around()
         # where the broker has gone, it waits for it yet; what it gets then is given back, or lapses
         leaser.join(_LEAVE_S)
         self._endings.give_back(self._slots.close(), delay_s=0.0)

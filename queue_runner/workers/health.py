@@ -45,7 +45,7 @@ class HealthServer:
             self._server = socketserver.UnixStreamServer(address, Answer)
 
     def run(self) -> None:
-        self._server.serve_forever(poll_interval=0.1)
+        self._server.serve_forever(poll_interval=0.5)
 
     def close(self) -> None:
         self._server.shutdown()

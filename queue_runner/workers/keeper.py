@@ -20,8 +20,8 @@ log = logging.getLogger("queue_runner.worker")
 
 #: Seconds between heartbeats.
 HEARTBEAT_S = 2.0
-#: How late a listener notices that it is to end.
-_LISTEN_S = 0.1
+#: How late a listener notices that it is to end; each look takes a little from jobs that use all cores.
+LISTEN_S = 0.5
 
 
 class Keeper:
@@ -34,8 +34,10 @@ class Keeper:
         lease_s: float,
         heartbeat: Callable[[], Heartbeat],
         seal: Seal = UNSIGNED,
+        listen_s: float = LISTEN_S,
     ) -> None:
         self._broker, self._claims, self._lease_s = broker, claims, lease_s
+        self._listen_s = listen_s
         self._heartbeat, self._seal, self._heard = heartbeat, seal, Heard()
         self._seldom = Seldom()
         self._stop = threading.Event()
@@ -100,7 +102,7 @@ class Keeper:
         with self._broker.subscribe([TOPIC_CONTROL]) as subscription:
             pauses.over()
             while not self._stop.is_set():
-                heard = subscription.get(_LISTEN_S)
+                heard = subscription.get(self._listen_s)
                 if heard is not None:
                     self._hear(heard[1])
 

@@ -71,6 +71,11 @@ class Slots:
             if self.room() <= 0:
                 self._roomy.wait(timeout_s)
 
+    def look_around(self) -> None:
+        """Whoever awaits room does so no longer."""
+        with self._changed:
+            self._roomy.notify_all()
+
     def _tell_of_room(self) -> None:
         if self.room() > 0:
             self._roomy.notify_all()
