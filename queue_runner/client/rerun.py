@@ -15,9 +15,10 @@ from pathlib import Path
 from queue_runner import plugins
 from queue_runner.client.client import Client
 from queue_runner.model import Job, Result
-from queue_runner.workers.attempt import Workplace, attempt_job
+from queue_runner.workers.attempt import attempt_job
 from queue_runner.workers.bundles import Bundles
 from queue_runner.workers.runtimes.base import RUNTIMES, Runtime, Stop
+from queue_runner.workers.workplace import Workplace
 
 _TIMES = ("execution_time", "clock_time")
 

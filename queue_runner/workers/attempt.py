@@ -4,109 +4,37 @@ from __future__ import annotations
 
 import errno
 import logging
-import select
-import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
-from queue_runner import plugins
 from queue_runner.errors import (
     DiskFull,
     EngineUnavailable,
     JobError,
-    StoreFull,
     StoreRefused,
     StoreUnavailable,
-    TooBig,
-    UnknownScheme,
 )
-from queue_runner.model import Artifact, Failure, Job, Reason, Result, Scalar, State
-from queue_runner.store import Store
-from queue_runner.workers.acceptance import ANYTHING, Acceptance
-from queue_runner.workers.artifacts import keep_files, log_tail
-from queue_runner.workers.bundles import Bundles
+from queue_runner.model import Failure, Job, Reason, Result
+from queue_runner.workers.artifacts import log_tail
 from queue_runner.workers.checkpoints import Checkpoints, begin
-from queue_runner.workers.facts import host
-from queue_runner.workers.handover import Handed, Handovers, running_s
+from queue_runner.workers.handover import Handed, running_s
 from queue_runner.workers.judging import judge
+from queue_runner.workers.keeping import keep, leave
 from queue_runner.workers.kinds.base import Call, Kind, Step
 from queue_runner.workers.leavings import make_harmless, remove
 from queue_runner.workers.measure import measure
 from queue_runner.workers.pybatch import RETURNED
-from queue_runner.workers.runtimes.base import HANDED_OVER, Called, Left, Outcome, Runtime, Stop
+from queue_runner.workers.record import Record, provenance, result_of
+from queue_runner.workers.runtimes.base import HANDED_OVER, Called, Outcome, Stop, Stopped
 from queue_runner.workers.site import at
+from queue_runner.workers.workplace import Workplace, find_kind
 
-KINDS = "queue_runner.kinds"
 _TRACE_LINES = 40
-#: Seconds between tries to keep what a finished job wrote, while its store is away.
-_STORE_RETRY_S = 5.0
 
 log = logging.getLogger("queue_runner.worker")
-
-
-class Stopped(Exception):
-    """The attempt was ended from outside; `reason` is what the `Stop` was thrown with."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class Workplace:
-    """What all attempts of a worker share.
-
-    folder: holds a folder for each running attempt; kept: where finished ones go that are to stay
-    (`keep`: "none", "failed" or "all"). handovers: None where no attempt is handed over.
-    """
-
-    worker: str
-    runtime: Runtime
-    runtime_name: str
-    store: Store
-    bundles: Bundles
-    folder: Path
-    kept: Path
-    keep: str
-    accept: Acceptance = ANYTHING
-    handovers: Handovers | None = None
-
-
-@dataclass(slots=True)
-class _Record:
-    """What is known of an attempt so far.
-
-    done: names of the steps that have ended well; began: by `running_s`; left: the step that goes on without
-    this worker; handed: whether its successor has the rest; harmless: whether its folder may be looked into.
-    """
-
-    metrics: dict[str, Scalar] = field(default_factory=dict)
-    artifacts: tuple[Artifact, ...] = ()
-    logs: list[str] = field(default_factory=list)
-    tail: str = ""
-    timings: dict[str, float] = field(default_factory=dict)
-    provenance: dict[str, str] = field(default_factory=dict)
-    done: list[str] = field(default_factory=list)
-    resumed_from: str | None = None
-    started_at: float = 0.0
-    began: float = 0.0
-    steps: tuple[Step, ...] = ()
-    left: Left | None = None
-    handed: bool = False
-    harmless: bool = True
-
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self.timings[name] = round(time.monotonic() - started, 6)
 
 
 def attempt_job(place: Workplace, job: Job, attempt: int, stop: Stop) -> Result:
@@ -120,7 +48,7 @@ def attempt_job(place: Workplace, job: Job, attempt: int, stop: Stop) -> Result:
     handed = None if place.handovers is None else place.handovers.take(job.id)
     folder = place.folder / (f"{job.id}.{attempt}" if handed is None else handed.folder)
 
-    def attempted(record: _Record) -> None:
+    def attempted(record: Record) -> None:
         if handed is None:
             _run(place, job, attempt, folder, stop, record)
         else:
@@ -139,7 +67,7 @@ def end_call(
     """
     folder = place.folder / f"{job.id}.{attempt}"
 
-    def attempted(record: _Record) -> None:
+    def attempted(record: Record) -> None:
         kind = find_kind(job.kind)
         record.logs.append(call.step.log)
         record.timings[f"step:{call.step.name}"] = round(called.wall_s, 6)
@@ -168,10 +96,10 @@ def _recorded(
     attempt: int,
     started_at: float,
     folder: Path,
-    attempted: Callable[[_Record], None],
+    attempted: Callable[[Record], None],
 ) -> Result:
     """What `attempted` comes to; the work folder is gone, or where it is kept, afterwards."""
-    record, failure = _Record(started_at=started_at), None
+    record, failure = Record(started_at=started_at), None
     try:
         site = place.runtime.site(job)
         if place.accept.images is not None:
@@ -195,12 +123,12 @@ def _recorded(
         record.tail = "\n".join(traceback.format_exc().splitlines()[-_TRACE_LINES:])
     finally:
         if not record.handed:
-            _leave(place, folder, job, failed=failure is not None)
-    return _result(place, job, attempt, started_at, record, failure)
+            leave(place, folder, job, failed=failure is not None)
+    return result_of(place, job, attempt, started_at, record, failure)
 
 
 def _run(
-    place: Workplace, job: Job, attempt: int, folder: Path, stop: Stop, record: _Record
+    place: Workplace, job: Job, attempt: int, folder: Path, stop: Stop, record: Record
 ) -> None:
     kind = find_kind(job.kind)
     saved = _checkpoints(place, kind, job, folder, record)
@@ -223,7 +151,7 @@ def _go_on(
     attempt: int,
     folder: Path,
     stop: Stop,
-    record: _Record,
+    record: Record,
     handed: Handed,
 ) -> None:
     """What is left of an attempt that another worker has begun."""
@@ -248,7 +176,7 @@ def _attempting(
     job: Job,
     folder: Path,
     stop: Stop,
-    record: _Record,
+    record: Record,
     saved: Checkpoints | None,
 ) -> Iterator[None]:
     """Around the steps, and what their end brings with it."""
@@ -264,14 +192,14 @@ def _attempting(
 
 
 @contextmanager
-def _timed_run(record: _Record) -> Iterator[None]:
+def _timed_run(record: Record) -> Iterator[None]:
     try:
         yield
     finally:
         record.timings["run"] = round(running_s() - record.began, 6)
 
 
-def _handed(job: Job, folder: Path, record: _Record) -> Handed:
+def _handed(job: Job, folder: Path, record: Record) -> Handed:
     return Handed(
         job_id=job.id,
         folder=folder.name,
@@ -287,7 +215,7 @@ def _handed(job: Job, folder: Path, record: _Record) -> Handed:
 
 
 def _checkpoints(
-    place: Workplace, kind: Kind, job: Job, folder: Path, record: _Record
+    place: Workplace, kind: Kind, job: Job, folder: Path, record: Record
 ) -> Checkpoints | None:
     if job.resume is None:
         return None
@@ -296,7 +224,7 @@ def _checkpoints(
 
 @contextmanager
 def _ending(
-    place: Workplace, kind: Kind, job: Job, folder: Path, stop: Stop, record: _Record
+    place: Workplace, kind: Kind, job: Job, folder: Path, stop: Stop, record: Record
 ) -> Iterator[None]:
     """Around the steps: what they left is measured and kept."""
     stopped = False
@@ -318,7 +246,7 @@ def _ending(
         if record.resumed_from is not None:
             record.provenance["resumed_from"] = record.resumed_from
         if record.harmless and not stopped:
-            _keep(place, job, folder, stop, record)
+            keep(place, job, folder, stop, record)
 
 
 def _prepare(place: Workplace, kind: Kind, job: Job, folder: Path) -> None:
@@ -336,7 +264,7 @@ def _run_steps(
     attempt: int,
     folder: Path,
     stop: Stop,
-    record: _Record,
+    record: Record,
 ) -> None:
     """Those that are not done yet."""
     for step in record.steps[len(record.done) :]:
@@ -364,7 +292,7 @@ def _run_step(
     attempt: int,
     folder: Path,
     stop: Stop,
-    record: _Record,
+    record: Record,
 ) -> Outcome:
     wall_time_s = job.resources.wall_time_s
     if wall_time_s is not None:
@@ -383,141 +311,3 @@ def _run_step(
         wall_time_s=wall_time_s,
         stop=stop,
     )
-
-
-def _keep(place: Workplace, job: Job, folder: Path, stop: Stop, record: _Record) -> None:
-    failed = sys.exc_info()[1]
-    try:
-        with record.timed("keep"):
-            _keep_when_store_is_there(place, job, folder, stop, record)
-    except JobError as error:
-        if failed is None:
-            raise
-        # why the job failed says more than that its files cannot be kept
-        log.warning("%s failed, and what it wrote is not kept: %s", job.id, error)
-
-
-def _own_logs(folder: Path, known: Sequence[str]) -> list[str]:
-    """Logs that a step wrote by itself, as OpenFOAM's Allrun does."""
-    found = (path for path in folder.glob("log.*") if path.is_file() and not path.is_symlink())
-    return sorted(path.name for path in found if path.name not in known)
-
-
-def _keep_when_store_is_there(
-    place: Workplace, job: Job, folder: Path, stop: Stop, record: _Record
-) -> None:
-    waiting = select.poll()
-    waiting.register(stop, select.POLLIN)
-    while folder.is_dir():
-        try:
-            logs = [*record.logs, *_own_logs(folder, record.logs)]
-            record.artifacts = keep_files(place.store, folder, logs, job.keep)
-            return
-        except (TooBig, StoreFull) as error:
-            text = f"what the job wrote cannot be kept: {error}"
-            raise JobError(Reason.STORE, text) from error
-        except (StoreUnavailable, StoreRefused) as error:
-            # what took days to compute is worth waiting for
-            log.warning("%s is finished and waits for its store: %s", job.id, error)
-        if waiting.poll(_STORE_RETRY_S * 1000):
-            raise Stopped(stop.reason or "")
-
-
-def _leave(place: Workplace, folder: Path, job: Job, *, failed: bool) -> None:
-    if place.keep == "all" or (place.keep == "failed" and failed):
-        place.kept.mkdir(parents=True, exist_ok=True)
-        target = place.kept / folder.name
-        remove(target)
-        if folder.is_dir():
-            folder.rename(target)
-        return
-    remove(folder)
-
-
-def find_kind(name: str) -> Kind:
-    """The kind of that name. Raises `JobError`."""
-    try:
-        return _kind(name)
-    except UnknownScheme as error:
-        raise JobError(Reason.BROKEN_KIND, f"on this worker, {error}") from error
-
-
-def missing_kind(name: str) -> JobError | None:
-    """Why there is no such kind here; None where there is."""
-    try:
-        find_kind(name)
-    except JobError as error:
-        return error
-    return None
-
-
-@cache
-def _kind(name: str) -> Kind:
-    kind: Kind = plugins.load(KINDS, name)()
-    return kind
-
-
-# -- result ------------------------------------------------------------------------------------------
-
-
-def _result(
-    place: Workplace,
-    job: Job,
-    attempt: int,
-    started_at: float,
-    record: _Record,
-    failure: Failure | None,
-) -> Result:
-    return Result(
-        job_id=job.id,
-        study=job.study,
-        index=job.index,
-        attempt=attempt,
-        state=State.SUCCEEDED if failure is None else State.FAILED,
-        final=True,
-        point=job.point,
-        metrics=record.metrics if failure is None else {},
-        failure=failure,
-        artifacts=record.artifacts,
-        # the tail of a success is in its kept log; in every result it would fill the database
-        log_tail=record.tail if failure is not None else "",
-        started_at=started_at,
-        finished_at=time.time(),
-        timings=record.timings,
-        worker=place.worker,
-        provenance=record.provenance,
-    )
-
-
-def failed(place: Workplace, job: Job, attempt: int, error: JobError) -> Result:
-    """The result of an attempt that could not begin."""
-    failure = Failure(error.reason, str(error), error.step, error.exit_code)
-    return without_run(place.worker, job, attempt, State.FAILED, failure)
-
-
-def without_run(
-    worker: str, job: Job, attempt: int, state: State, failure: Failure | None
-) -> Result:
-    """The final result of a job that was not run (to its end) here."""
-    now = time.time()
-    return Result(
-        job_id=job.id,
-        study=job.study,
-        index=job.index,
-        attempt=attempt,
-        state=state,
-        final=True,
-        point=job.point,
-        failure=failure,
-        started_at=now,
-        finished_at=now,
-        worker=worker,
-    )
-
-
-def provenance(place: Workplace, kind: Kind, job: Job, folder: Path) -> dict[str, str]:
-    facts = {**host(), "runtime": place.runtime_name, "ranks": str(job.resources.ranks)}
-    facts |= place.runtime.provenance(job)
-    if job.bundle is not None:
-        facts["bundle"] = job.bundle
-    return {**facts, **kind.provenance(job, folder)}

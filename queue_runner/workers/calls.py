@@ -15,17 +15,12 @@ from pathlib import Path
 
 from queue_runner.errors import DiskFull, JobError
 from queue_runner.model import Failure, Job, Result, State
-from queue_runner.workers.attempt import (
-    Workplace,
-    attempt_job,
-    end_call,
-    failed,
-    find_kind,
-    provenance,
-)
+from queue_runner.workers.attempt import attempt_job, end_call
 from queue_runner.workers.kinds.base import Call, Kind
+from queue_runner.workers.record import failed, provenance
 from queue_runner.workers.runtimes.base import Called, Calling, Calls, Stop
 from queue_runner.workers.spawner import NOT_STARTED
+from queue_runner.workers.workplace import Workplace, find_kind
 
 _MAX_FACTS = 100
 

@@ -30,10 +30,6 @@ from queue_runner.model import Failure, Heartbeat, Job, Reason, State, job_queue
 from queue_runner.signing import UNSIGNED, Seal, for_worker, on_queue
 from queue_runner.store import open_store
 from queue_runner.wire import decode
-from queue_runner.workers.attempt import (
-    Workplace,
-    missing_kind,
-)
 from queue_runner.workers.bundles import Bundles
 from queue_runner.workers.calls import CallLane
 from queue_runner.workers.claims import Claim, Claims
@@ -48,6 +44,7 @@ from queue_runner.workers.runtimes.base import DRAINED, HANDED_OVER, RUNTIMES, R
 from queue_runner.workers.settings import WorkerSettings
 from queue_runner.workers.settler import Ending
 from queue_runner.workers.slots import Slots
+from queue_runner.workers.workplace import Workplace, missing_kind
 
 log = logging.getLogger("queue_runner.worker")
 

@@ -11,10 +11,10 @@ from queue_runner.errors import JobError
 from queue_runner.model import Failure, Result, State
 from queue_runner.signing import Seal
 from queue_runner.store import Store
-from queue_runner.workers.attempt import without_run
 from queue_runner.workers.checkpoints import Forgetter
 from queue_runner.workers.claims import Claim, Claims
 from queue_runner.workers.heir import Heir
+from queue_runner.workers.record import without_run
 from queue_runner.workers.settler import Ending, Settler
 
 log = logging.getLogger("queue_runner.worker")

@@ -15,12 +15,13 @@ from queue_runner.errors import (
     StoreUnavailable,
 )
 from queue_runner.model import Result
-from queue_runner.workers.attempt import Stopped, Workplace, attempt_job
+from queue_runner.workers.attempt import attempt_job
 from queue_runner.workers.calls import Asked, CallLane, Turn
 from queue_runner.workers.claims import Claim, Claims
 from queue_runner.workers.endings import Endings
-from queue_runner.workers.runtimes.base import Stop
+from queue_runner.workers.runtimes.base import Stop, Stopped
 from queue_runner.workers.slots import Slots
+from queue_runner.workers.workplace import Workplace
 
 log = logging.getLogger("queue_runner.worker")
 

@@ -20,13 +20,14 @@ from queue_runner.store import open_store
 from queue_runner.store.listing import read_listing
 from queue_runner.study import load_study
 from queue_runner.testing.servers.recipes import free_port
-from queue_runner.workers.attempt import Stopped, Workplace, attempt_job
+from queue_runner.workers.attempt import attempt_job
 from queue_runner.workers.bundles import Bundles
 from queue_runner.workers.checkpoints import Checkpoints
 from queue_runner.workers.kinds.command import CommandKind
-from queue_runner.workers.runtimes.base import CANCELLED, DRAINED, LOST, Stop
+from queue_runner.workers.runtimes.base import CANCELLED, DRAINED, LOST, Stop, Stopped
 from queue_runner.workers.runtimes.process import ProcessRuntime
 from queue_runner.workers.runtimes.processes import marked
+from queue_runner.workers.workplace import Workplace
 from tests.integration.system import EXAMPLES, System, eventually
 
 CONTROL = """\

@@ -12,9 +12,9 @@ import pytest
 
 from queue_runner.errors import MissingTool
 from queue_runner.store import open_store
-from queue_runner.workers.attempt import Workplace
 from queue_runner.workers.bundles import Bundles
 from queue_runner.workers.runtimes.process import ProcessRuntime
+from queue_runner.workers.workplace import Workplace
 from tests.integration.postgres import Postgres, running_postgres
 from tests.integration.system import Tables, embedded_tables
 from tests.requirements import missing

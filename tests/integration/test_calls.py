@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from queue_runner.model import Job, Resources, Result, State
-from queue_runner.workers.attempt import Workplace, attempt_job
+from queue_runner.workers.attempt import attempt_job
 from queue_runner.workers.calls import CallLane, Turn
 from queue_runner.workers.runtimes.base import Stop
 from queue_runner.workers.runtimes.processes import is_running
+from queue_runner.workers.workplace import Workplace
 from tests.integration.system import eventually
 
 MODULE = """

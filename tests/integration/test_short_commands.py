@@ -13,12 +13,13 @@ import pytest
 
 from queue_runner.model import Job, Resources, Result, State
 from queue_runner.workers import spawner
-from queue_runner.workers.attempt import Workplace, attempt_job
+from queue_runner.workers.attempt import attempt_job
 from queue_runner.workers.calls import Asked, CallLane, Turn
 from queue_runner.workers.measure import DEFAULT_FILE
 from queue_runner.workers.runtimes import warm
 from queue_runner.workers.runtimes.base import Stop
 from queue_runner.workers.runtimes.processes import is_running
+from queue_runner.workers.workplace import Workplace
 from tests.integration.system import eventually
 from tests.integration.test_calls import together
 

@@ -21,13 +21,14 @@ from queue_runner.model import Job, Resources, Result, State
 from queue_runner.store import open_store
 from queue_runner.wire import encode
 from queue_runner.workers import leavings, patterns
-from queue_runner.workers.attempt import Stopped, Workplace, attempt_job
+from queue_runner.workers.attempt import attempt_job
 from queue_runner.workers.bundles import Bundles
 from queue_runner.workers.runtimes import warm
-from queue_runner.workers.runtimes.base import Outcome, Stop
+from queue_runner.workers.runtimes.base import Outcome, Stop, Stopped
 from queue_runner.workers.runtimes.environment import OWNER
 from queue_runner.workers.runtimes.process import ProcessRuntime
 from queue_runner.workers.runtimes.processes import is_running, orphans
+from queue_runner.workers.workplace import Workplace
 from tests.integration.system import eventually
 
 

@@ -57,6 +57,14 @@ class Stop:
                 self._fd = -1
 
 
+class Stopped(Exception):
+    """The attempt was ended from outside; `reason` is what the `Stop` was thrown with."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 @dataclass(frozen=True, slots=True)
 class Left:
     """A step that goes on without its worker.
