@@ -72,6 +72,11 @@ class Claims:
     def count(self) -> int:
         return len(self._claims)
 
+    def ending(self) -> int:
+        """How many are done, and wait for the broker to take that."""
+        with self._lock:
+            return sum(claim.ending for claim in self._claims.values())
+
     def deliveries(self) -> list[Delivery]:
         with self._lock:
             return [claim.delivery for claim in self._claims.values() if not claim.lost]

@@ -50,6 +50,10 @@ log = logging.getLogger("queue_runner.worker")
 
 #: Seconds that one lease call waits while jobs run: how late a change of the free cores may be noticed.
 _WAIT_BUSY_S = 0.1
+#: Jobs that are done and wait for the broker to take their results: where that takes long, short ones would
+#: end by the ten thousand meanwhile, which fill the memory, and whose leases have to be renewed.
+_MOST_ENDING = 5000
+_WAIT_ENDING_S = 0.05
 #: Seconds between looks where there is room for nothing: whoever makes some tells.
 _LOOK_S = 0.5
 #: Seconds between looks whether results are taken again.
@@ -187,6 +191,9 @@ class Worker:
             self._heir.end_overdue()
             if self._endings.settler.stalled:
                 self._draining.wait(_WAIT_STALLED_S)
+                continue
+            if self._claims.count() >= _MOST_ENDING and self._claims.ending() >= _MOST_ENDING:
+                self._draining.wait(_WAIT_ENDING_S)
                 continue
             room = self._slots.room()
             if room <= 0:

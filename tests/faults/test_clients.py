@@ -52,7 +52,8 @@ def test_killed_half_way_and_run_again_it_sends_each_job(system: Rig, moments: M
         assert database.status(study).succeeded == _JOBS
         # every row is the job's own, of its first attempt
         rows = ((each.index, each.metrics["n"], each.attempt) for each in finals(database, study))
-        assert all(row == (n, n + 1, 1) for n, row in enumerate(rows))
+        wrong = [(n, row) for n, row in enumerate(rows) if row != (n, n + 1, 1)]
+        assert not wrong, (len(wrong), wrong[:20], wrong[-5:])
         assert {each.state for each in finals(database, study)} == {State.SUCCEEDED}
     system.stop()
     system.await_nothing_left()

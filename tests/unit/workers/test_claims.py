@@ -22,6 +22,16 @@ def test_a_claim_is_lost_once_and_what_runs_for_it_is_stopped() -> None:
     claims.finish([one])
 
 
+def test_those_that_end_are_counted_until_they_are_settled() -> None:
+    claims, settled, running = Claims(), claim(1), claim(2)
+    claims.add([settled, running])
+    assert claims.ending() == 0
+    claims.end(settled.delivery)
+    assert (claims.count(), claims.ending()) == (2, 1)
+    claims.remove([settled.delivery])
+    assert (claims.count(), claims.ending()) == (1, 0)
+
+
 def test_what_has_just_been_settled_is_not_lost() -> None:
     claims, settled, running = Claims(), claim(1), claim(2)
     claims.add([settled, running])
