@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -21,6 +22,9 @@ from measure.work import work_folder
 #: What a measurement says: numbers by name, such as `per_s`.
 Figures = dict[str, float]
 _STOP_S = 20.0
+#: Jobs sent one at a time: as many as their time allows, but so many that there is a distribution.
+_LATENCY_JOBS = range(20, 1000)
+_LATENCY_TIMES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,23 @@ class Contender(ABC):
         for process in self._spawned:
             if process.poll() is not None:
                 raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
+
+
+def lone_jobs(one: Callable[[], float], effort: Effort) -> Figures:
+    """Milliseconds of jobs one at a time; `one` does one, and returns its seconds."""
+    end = time.perf_counter() + _LATENCY_TIMES * effort.seconds
+    times: list[float] = []
+    while len(times) < _LATENCY_JOBS.stop and (
+        len(times) < _LATENCY_JOBS.start or time.perf_counter() < end
+    ):
+        times.append(1000 * one())
+    times.sort()
+    count = len(times)
+    return {
+        "count": count,
+        "p50_ms": times[count // 2],
+        "p99_ms": times[min(count - 1, count * 99 // 100)],
+    }
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

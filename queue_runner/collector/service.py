@@ -64,8 +64,7 @@ LEASE_S = 60.0
 _WAIT_S = 1.0
 #: Seconds between repetitions of the cancels that still matter, for workers that missed them.
 _REPEAT_CANCELS_S = 10.0
-#: How late a listener notices that it is to end. Each look costs some tenth of a millisecond, which jobs
-#: that use all cores notice.
+#: How late a listener notices that it is to end; each look takes a little from jobs that use all cores.
 _LISTEN_S = 0.5
 _RETRY_S = 0.5
 #: Seconds for what waits for the broker when all is to end: what is not acknowledged then comes again.

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from queue_runner.store import open_store
 from queue_runner.workers.bundles import Bundles
 from queue_runner.workers.runtimes.process import ProcessRuntime
 from queue_runner.workers.workplace import Workplace
+from tests.integration.lab import Lab
 from tests.integration.postgres import Postgres, running_postgres
 from tests.integration.system import Tables, embedded_tables
 from tests.requirements import missing
@@ -45,6 +47,12 @@ def place(tmp_path: Path) -> Iterator[Workplace]:
     )  # fmt: skip
     runtime.close()
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.fixture
+def lab(zeromq_url: str, tmp_path: Path) -> Iterator[Lab]:
+    with ExitStack() as stack:
+        yield Lab(tmp_path, zeromq_url, stack)
 
 
 @pytest.fixture(scope="session")

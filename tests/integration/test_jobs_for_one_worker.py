@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -15,12 +12,6 @@ from tests.integration.lab import Lab
 from tests.integration.system import eventually
 
 _JOBS = 30
-
-
-@pytest.fixture
-def lab(zeromq_url: str, tmp_path: Path) -> Iterator[Lab]:
-    with ExitStack() as stack:
-        yield Lab(tmp_path, zeromq_url, stack)
 
 
 def test_those_that_are_not_for_it_are_left_for_times_that_differ(

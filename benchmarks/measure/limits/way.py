@@ -22,14 +22,11 @@ from typing import Any, ClassVar
 import pika
 from redis import Redis
 
-from measure.contender import Contender, Effort, Figures, Place
+from measure.contender import Contender, Effort, Figures, Place, lone_jobs
 from measure.limits.base import BODY
 
 _JOBS, _RESULTS, _GROUP = "way-jobs", "way-results", "group"
 _WARM_UP = 20
-_FEWEST, _MOST = 20, 1000
-#: As the peers' latency.
-_TIMES = 3
 _PERSISTENT = pika.BasicProperties(delivery_mode=2)
 
 
@@ -75,25 +72,15 @@ class _Way(Contender):
 
     def measure(self, workload: str, effort: Effort) -> Figures:
         for _ in range(_WARM_UP):
-            self._one_ms()
-        end = time.perf_counter() + _TIMES * effort.seconds
-        times: list[float] = []
-        while len(times) < _MOST and (len(times) < _FEWEST or time.perf_counter() < end):
-            times.append(self._one_ms())
-        times.sort()
-        count = len(times)
-        return {
-            "count": count,
-            "p50_ms": times[count // 2],
-            "p99_ms": times[min(count - 1, count * 99 // 100)],
-        }
+            self._one_s()
+        return lone_jobs(self._one_s, effort)
 
-    def _one_ms(self) -> float:
+    def _one_s(self) -> float:
         began = time.perf_counter()
         self.send()
         if self._answers.recv(len(BODY), socket.MSG_WAITALL) != BODY:
             raise RuntimeError("another answer came than was sent")
-        return 1000 * (time.perf_counter() - began)
+        return time.perf_counter() - began
 
 
 class _Collecting:
@@ -162,9 +149,11 @@ class RedisWay(_Way):
 
 
 class _Consumer:
-    """`take` is called with each message of a queue, and a function that acknowledges it."""
+    """`take` is called with each message of a queue, and says whether that is over; else it is when what it
+    has published is confirmed.
+    """
 
-    def __init__(self, url: str, queue: str, take: Callable[[bytes, Any, Any], None]) -> None:
+    def __init__(self, url: str, queue: str, take: Callable[[bytes, Any], bool]) -> None:
         self._queue, self._take = queue, take
         self._connection = pika.SelectConnection(
             pika.URLParameters(url), on_open_callback=self._opened
@@ -177,23 +166,20 @@ class _Consumer:
         connection.channel(on_open_callback=self._consume)
 
     def _consume(self, channel: Any) -> None:
-        channel.confirm_delivery(self._confirmed)
+        channel.confirm_delivery(lambda _: self._acknowledge())
         channel.basic_qos(prefetch_count=1)
         channel.basic_consume(self._queue, self._on_message)
 
     def _on_message(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        self._waits = partial(channel.basic_ack, method.delivery_tag)
-        self._take(body, channel, self._waits)
-
-    def _confirmed(self, frame: Any) -> None:
-        """What was published is stored."""
-        self._waits()
+        self._acknowledge = partial(channel.basic_ack, method.delivery_tag)
+        if self._take(body, channel):
+            self._acknowledge()
 
 
 def _rabbitmq_worker(url: str) -> None:
-    def take(body: bytes, channel: Any, acknowledge: Any) -> None:
-        # acknowledged when it is confirmed
+    def take(body: bytes, channel: Any) -> bool:
         channel.basic_publish("", _RESULTS, body, _PERSISTENT)
+        return False
 
     _Consumer(url, _JOBS, take).run()
 
@@ -201,9 +187,9 @@ def _rabbitmq_worker(url: str) -> None:
 def _rabbitmq_collector(url: str, port: int, path: Path) -> None:
     collecting = _Collecting(port, path)
 
-    def take(body: bytes, channel: Any, acknowledge: Any) -> None:
+    def take(body: bytes, channel: Any) -> bool:
         collecting.take(body)
-        acknowledge()
+        return True
 
     _Consumer(url, _RESULTS, take).run()
 

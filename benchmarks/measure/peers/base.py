@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
-from measure.contender import Contender, Effort, Figures
+from measure.contender import Contender, Effort, Figures, lone_jobs
 
 #: Jobs that a peer runs before anything is measured: connections are open then, modules imported.
 _WARM_UP = {"container": 2, "sweep": 2, "mpi": 1}
@@ -17,9 +17,6 @@ _FIRST_TRY = {"container": 6}
 _COUNTS = {"sweep": 64, "mpi": 24}
 #: A trial that takes this part of the time fills it.
 _ENOUGH = 0.7
-#: Jobs sent one at a time: as many as their time allows, but so many that there is a distribution.
-_LATENCY_JOBS = range(20, 1000)
-_LATENCY_TIMES = 3
 
 
 class Peer(Contender):
@@ -71,19 +68,7 @@ class Peer(Contender):
 
     def _latency(self, task: str, effort: Effort) -> Figures:
         self._run(task, 20)
-        end = time.perf_counter() + _LATENCY_TIMES * effort.seconds
-        times: list[float] = []
-        while len(times) < _LATENCY_JOBS.stop and (
-            len(times) < _LATENCY_JOBS.start or time.perf_counter() < end
-        ):
-            times.append(1000 * self._run(task, 1)[1])
-        times.sort()
-        count = len(times)
-        return {
-            "count": count,
-            "p50_ms": times[count // 2],
-            "p99_ms": times[min(count - 1, count * 99 // 100)],
-        }
+        return lone_jobs(lambda: self._run(task, 1)[1], effort)
 
 
 def _check(task: str, count: int, got: Sequence[object]) -> None:
