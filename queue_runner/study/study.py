@@ -219,8 +219,10 @@ class Study:
 
     def _warnings(self) -> Iterator[str]:
         used = self._space.used | self._spec.used | self._cores.used
+        # a derived one may be there for the table only, such as a Reynolds number
+        shown = self._document.get("derived") or {}
         for name in self._space.names:
-            if name not in used:
+            if name not in used and name not in shown:
                 yield f"nothing uses the parameter {name!r}"
         yield from suspicious(self._document.get("parameters") or {})
         sample = self._model.sample

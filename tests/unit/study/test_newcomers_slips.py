@@ -193,3 +193,14 @@ def test_a_misspelt_section_is_recognised(tmp_path: Path) -> None:
 def test_a_study_says_what_it_is(tmp_path: Path) -> None:
     study = load_study(write(tmp_path, HEAD + "parameters: {a: [1, 2]}"))
     assert repr(study) == "Study('x', kind='command', parameters=['a'])"
+
+
+def test_a_parameter_that_nothing_uses_is_warned_of_and_a_derived_one_is_for_the_table(
+    tmp_path: Path,
+) -> None:
+    text = (
+        "study: s\nkind: command\nparameters: {x: [1], y: [2], unused: [3]}\n"
+        "derived: {product: x * y}\ncommand: {run: [echo, '{x}']}\n"
+    )
+    warnings = load_study(write(tmp_path, text)).check().warnings
+    assert warnings == ("nothing uses the parameter 'unused'",)
