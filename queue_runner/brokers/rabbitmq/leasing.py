@@ -3,13 +3,15 @@
 RabbitMQ pushes; we pull. A consumer takes only while a `lease` call lasts, with a prefetch of what the
 call can still take. The server is first asked how much each lane holds, and the call's limit and room
 are allotted in the order of the contract; when all are empty, a consumer on each waits for the first
-message, which is handed out at once: what came with it is the next call's.
+message, which is handed out at once: what came with it is the next call's. Where calls follow each other at
+once, those consumers stay for the next (`consumers.Standing`), which need not ask then.
 See docs/decisions/rabbitmq-delivery.md.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -17,13 +19,12 @@ from typing import TypeVar
 
 from queue_runner.brokers.rabbitmq.bell import Bell
 from queue_runner.brokers.rabbitmq.catalogue import Catalogue
+from queue_runner.brokers.rabbitmq.consumers import MOST, Consumer, Standing, shut
 from queue_runner.brokers.rabbitmq.io_thread import IoThread
-from queue_runner.brokers.rabbitmq.lost import Lost
 from queue_runner.brokers.rabbitmq.spares import Spares
-from queue_runner.brokers.rabbitmq.taps import Claim, Sink, State, Tap, Taps
+from queue_runner.brokers.rabbitmq.taps import Claim, State, Tap, Taps
 from queue_runner.brokers.rabbitmq.topology import Lane
 from queue_runner.brokers.rabbitmq.want import Want
-from queue_runner.errors import BrokerRefused
 
 T = TypeVar("T")
 
@@ -41,11 +42,20 @@ _EACH_ITS_OWN = 64
 
 
 class _Call:
-    """One `lease` call. `expired`: it waits no longer, and takes what it can have at once."""
+    """One `lease` call. `expired`: it waits no longer, and takes what it can have at once.
 
-    def __init__(self, want: Want) -> None:
+    standing: consumers that are there for it already. comes_back: it followed at once on another.
+    """
+
+    def __init__(self, want: Want, comes_back: bool) -> None:
         self.want = want
+        self.comes_back = comes_back
         self.expired = False
+        self.standing: Sequence[Consumer] = ()
+
+    def watched(self) -> set[Lane]:
+        """Lanes that have sent all that they hold, and send what comes next by themselves."""
+        return {each.tap.lane for each in self.standing if each.free}
 
 
 class _Draw:
@@ -101,6 +111,7 @@ class Leasing:
         self._taps = taps
         self._spares = spares
         self._bell = bell
+        self._standing = Standing(io)
         self._most = _FIRST
 
     async def lease(self, want: Want, wait_s: float) -> list[Claim]:
@@ -108,7 +119,8 @@ class Leasing:
 
         When it is cancelled, what it had drawn becomes spare.
         """
-        call = _Call(replace(want, limit=min(want.limit, self._most)))
+        want = replace(want, limit=min(want.limit, self._most))
+        call = _Call(want, self._standing.comes_back())
         timer = asyncio.get_running_loop().call_later(wait_s, self._expire, call)
         work = self._io.spawn(self._serve(call))
         try:
@@ -138,23 +150,75 @@ class Leasing:
             for claim in work.result():
                 self._spares.put(claim)
 
+    async def close(self) -> None:
+        await self._standing.end()
+
     async def _serve(self, call: _Call) -> list[Claim]:
-        while True:
-            edition = self._catalogue.edition
-            lanes = self._lanes(call.want)
-            # most often there is no new lane, and both answers come in the time of one
-            taps, ready = await self._look(lanes)
-            if self._catalogue.edition != edition:
-                continue
-            claims = await self._take(call.want, taps, ready)
-            if not claims and not call.expired:
-                claims = await self._watch(call, taps, edition)
-            if claims:
-                return claims
-            if call.expired:
-                await self._catalogue.refresh()
-                if self._catalogue.edition == edition:
-                    return []
+        try:
+            while True:
+                edition = self._catalogue.edition
+                claims = await self._turn(call, edition)
+                if claims:
+                    return claims
+                if call.expired:
+                    await self._catalogue.refresh()
+                    if self._catalogue.edition == edition:
+                        return []
+        finally:
+            await self._shut_standing(call)
+
+    async def _turn(self, call: _Call, edition: int) -> list[Claim]:
+        """What there is, or what comes first. Nothing where the wait ends, or there is news."""
+        lanes = self._lanes(call.want)
+        call.standing = await self._standing.take(call.want, lanes, call.standing)
+        known = self._known(call, lanes)
+        if any(known.values()):
+            return self._hand_out(call, known)
+        if known and len(known) == len(lanes):
+            there = await together(self._taps.on(lane) for lane in lanes)
+            return await self._watch(call, there, edition)
+        await self._close_for(call)
+        # what becomes spare from now on may have been counted as ready
+        spare = {lane: self._spares.count(lane) for lane in lanes}
+        # most often there is no new lane, and both answers come in the time of one
+        taps, ready = await self._look(lanes)
+        if self._catalogue.edition != edition:
+            return []
+        counts = zip(lanes, ready, strict=True)
+        claims = await self._take(call, taps, {lane: n + spare[lane] for lane, n in counts})
+        if not claims and not call.expired:
+            claims = await self._watch(call, taps, edition)
+        return claims
+
+    def _known(self, call: _Call, lanes: Sequence[Lane]) -> dict[Lane, int]:
+        """How much there is of each lane, from the first on, as long as that is known without asking: where a
+        consumer could have got more.
+        """
+        watched: set[Lane] = set() if call.expired else call.watched()
+        there = itertools.takewhile(watched.__contains__, lanes)
+        return {lane: self._spares.count(lane) for lane in there}
+
+    def _hand_out(self, call: _Call, known: Mapping[Lane, int]) -> list[Claim]:
+        """Spares. `known` is in the order of the lanes."""
+        draw = self._draw(call)
+        for claim in self._spares.take(call.want.allot(known, known)):
+            draw.take(claim)
+        self._leave(call)
+        return draw.finish(call.want)
+
+    async def _close_for(self, call: _Call) -> None:
+        """Before the lanes are asked: what is on its way to a consumer is spare when that is closed."""
+        if call.expired:
+            await self._shut_standing(call)
+        elif call.want.room is not None:
+            # what it has no room for it must not get
+            free = [each for each in call.standing if each.free]
+            call.standing = [each for each in call.standing if not each.free]
+            await shut(free)
+
+    async def _shut_standing(self, call: _Call) -> None:
+        consumers, call.standing = call.standing, ()
+        await shut(consumers)
 
     async def _look(self, lanes: Sequence[Lane]) -> tuple[Sequence[Tap], Sequence[int]]:
         """How much each holds, when at least all lanes are known that there were when this was called."""
@@ -170,31 +234,33 @@ class Leasing:
         known = [lane for queue in want.queues for lane in self._catalogue.lanes[queue]]
         return sorted(filter(want.fits, known), key=want.order)
 
-    async def _take(self, want: Want, taps: Sequence[Tap], ready: Sequence[int]) -> list[Claim]:
+    async def _take(
+        self, call: _Call, taps: Sequence[Tap], there: Mapping[Lane, int]
+    ) -> list[Claim]:
         """Take what is there now."""
-        lanes = [tap.lane for tap in taps]
-        there = {
-            lane: count + self._spares.count(lane) for lane, count in zip(lanes, ready, strict=True)
-        }
-        shares = want.allot(lanes, there)
-        draw = _Draw(self._spares, self._bell)
+        draw = self._draw(call)
+        shares = call.want.allot([tap.lane for tap in taps], there)
         expected = sum(shares.values())
         for claim in self._spares.take(shares):
             draw.take(claim)
             shares[claim.lane] -= 1
         consumers = await self._open(taps, shares, draw)
         await draw.fill(expected)
-        await _shut(consumers)
-        return _finished(want, draw, consumers)
+        few = call.want.room is None and len(draw.claims) <= MOST
+        if few and (claims := draw.finish(call.want)):
+            self._leave(call, consumers)
+            return claims
+        await shut(consumers)
+        return draw.finish(call.want) or _none(consumers)
 
     async def _watch(self, call: _Call, taps: Sequence[Tap], edition: int) -> list[Claim]:
-        """Wait for the first that comes, or for news of further lanes."""
+        """Wait for the first that comes, or for news: of further lanes, or of spares."""
         lanes = [tap.lane for tap in taps]
+        draw = self._draw(call)
         # one each: a consumer that has all it may have gets nothing more while it is being closed, and
         # what a server sends to a closed consumer it counts as an attempt
-        shares = dict.fromkeys(lanes, 1)
-        draw = _Draw(self._spares, self._bell)
-        consumers = await self._open(taps, shares, draw)
+        shares = dict.fromkeys(set(lanes) - call.watched(), 1)
+        call.standing = consumers = [*call.standing, *await self._open(taps, shares, draw)]
         await self._bell.wait_for(
             lambda: (
                 bool(draw.claims)
@@ -205,16 +271,27 @@ class Leasing:
             )
         )
         if draw.claims and (claims := draw.finish(call.want)):
-            # it need not wait until the others' consumers are closed; what still comes to them is spare
-            self._io.spawn(_shut(consumers))
+            self._leave(call)
             return claims
-        await _shut(consumers)
-        return _finished(call.want, draw, consumers)
+        if call.expired:
+            await self._shut_standing(call)
+        return draw.finish(call.want) or _none(consumers)
+
+    def _draw(self, call: _Call) -> _Draw:
+        draw = _Draw(self._spares, self._bell)
+        for each in call.standing:
+            each.turn(draw.take)
+        return draw
+
+    def _leave(self, call: _Call, opened: Sequence[Consumer] = ()) -> None:
+        """To the next call, or closed: nobody waits for that, and what still comes to them is spare."""
+        consumers, call.standing = [*call.standing, *opened], ()
+        self._standing.leave(consumers, open_=call.comes_back)
 
     async def _open(
         self, taps: Sequence[Tap], shares: Mapping[Lane, int], draw: _Draw
-    ) -> list[_Consumer]:
-        parts = [(_Consumer(tap), part) for tap in taps for part in _parts(shares.get(tap.lane, 0))]
+    ) -> list[Consumer]:
+        parts = [(Consumer(tap), part) for tap in taps for part in _parts(shares.get(tap.lane, 0))]
         await asyncio.gather(*(consumer.open(part, draw.take) for consumer, part in parts))
         return [consumer for consumer, _ in parts]
 
@@ -224,40 +301,12 @@ def _parts(share: int) -> Sequence[int]:
     return [1] * share if share <= _EACH_ITS_OWN else [share]
 
 
-class _Consumer:
-    """An open consumer on a tap, or the `trouble` there was with it."""
-
-    def __init__(self, tap: Tap) -> None:
-        self.tap = tap
-        self.trouble: Lost | BrokerRefused | None = None
-        self._name: str | None = None
-
-    async def open(self, prefetch: int, sink: Sink) -> None:
-        try:
-            self._name = await self.tap.open(prefetch, sink)
-        except (Lost, BrokerRefused) as error:
-            self.trouble = error
-
-    async def shut(self) -> None:
-        if self._name is not None:
-            try:
-                await self.tap.shut(self._name)
-            except Lost as error:
-                self.trouble = error
-
-
-async def _shut(consumers: Sequence[_Consumer]) -> None:
-    await asyncio.gather(*(each.shut() for each in consumers))
-
-
-def _finished(want: Want, draw: _Draw, consumers: Sequence[_Consumer]) -> list[Claim]:
-    """What was drawn, or the trouble that there was with it."""
-    claims = draw.finish(want)
-    if not claims:
-        for each in consumers:
-            if each.trouble is not None:
-                raise each.trouble
-    return claims
+def _none(consumers: Sequence[Consumer]) -> list[Claim]:
+    """Nothing came. Raises the trouble that there was with one."""
+    for each in consumers:
+        if each.trouble is not None:
+            raise each.trouble
+    return []
 
 
 async def together(work: Iterable[Awaitable[T]]) -> list[T]:

@@ -105,6 +105,7 @@ class Machine:
         for subscription in self.subscriptions:
             subscription.end()
         with suppress(Lost):  # then they return by themselves
+            await self.leasing.close()
             await self.spares.empty()
         await asyncio.gather(self.incoming.close(), self.outgoing.close())
 

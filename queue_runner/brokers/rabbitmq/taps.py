@@ -125,11 +125,23 @@ class Tap:
                 await self._chan.consume(self.queue, name)
         return name
 
+    def room(self, name: str) -> int:
+        """How many messages the server may send to a consumer now."""
+        return self._room.get(name, 0)
+
+    def turn(self, name: str, sink: Sink) -> None:
+        """Have what comes to an open consumer go elsewhere from now on."""
+        if name in self._sinks:
+            self._sinks[name] = sink
+
     async def shut(self, name: str) -> None:
-        """Take no more from a consumer. What still comes for it afterwards is spilled."""
-        if self._room.get(name) != 0:
+        """Take no more from a consumer. What still comes for it afterwards is spilled. Raises `Lost`."""
+        if self.gone is not None:
+            raise self.gone
+        if self._room.get(name):
+            # at once: pika keeps quiet when it is asked to cancel what is cancelled already
+            del self._room[name]
             await self._chan.cancel(name)
-            self._room.pop(name, None)
         self._sinks.pop(name, None)
 
     async def fence(self) -> None:
@@ -162,14 +174,15 @@ class Tap:
 
     def hand_over(self, copy: Claim, claim: Claim) -> None:
         """Go on holding `claim` by its `copy`, which came here, and acknowledge the delivery it had."""
-        former, tag = claim.tap, claim.tag
-        former._leave({claim.consumer})
+        former, tag, former_consumer = claim.tap, claim.tag, claim.consumer
+        former._leave({former_consumer})
         claim.tap, claim.tag, claim.since = self, copy.tag, copy.since
         claim.consumer = copy.consumer
         self.unsettled[copy.tag] = claim
         copy.state = State.OVER
         del former.unsettled[tag]
         former._chan.tell("basic_ack", tag)
+        former._may_have_more(former_consumer)
 
     def _leave(self, consumers: Iterable[str]) -> None:
         """Cancel those of these that nobody takes from any more."""
@@ -180,7 +193,14 @@ class Tap:
 
     def _end(self, tags: Iterable[int]) -> None:
         for tag in tags:
-            self.unsettled.pop(tag).state = State.OVER
+            claim = self.unsettled.pop(tag)
+            claim.state = State.OVER
+            self._may_have_more(claim.consumer)
+
+    def _may_have_more(self, name: str) -> None:
+        """One message less that it has."""
+        if name in self._room:
+            self._room[name] += 1
 
     def _on_delivery(self, method: Any, props: Any, body: bytes) -> None:
         if reason := too_long(props):
