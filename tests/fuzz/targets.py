@@ -27,7 +27,7 @@ from redis._parsers import _HiredisParser
 
 from queue_runner import wire
 from queue_runner.brokers.rabbitmq import catalogue
-from queue_runner.brokers.rabbitmq.chan import Connection as RabbitConnection
+from queue_runner.brokers.rabbitmq.connection import Connection as RabbitConnection
 from queue_runner.brokers.rabbitmq.envelope import attempt_of, dead_letter
 from queue_runner.brokers.rabbitmq.foreign import Assembler, too_long
 from queue_runner.brokers.redis.arguments import letter_of

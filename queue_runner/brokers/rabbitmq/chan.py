@@ -13,94 +13,11 @@ from typing import Any
 
 import pika
 from pika import exceptions, spec
-from pika.adapters.asyncio_connection import AsyncioConnection
-from pika.channel import Channel
 
 from queue_runner.brokers.rabbitmq.bell import Bell
-from queue_runner.brokers.rabbitmq.foreign import (
-    UNREADABLE,
-    Assembler,
-    header_without_properties,
-)
+from queue_runner.brokers.rabbitmq.connection import Taker
 from queue_runner.brokers.rabbitmq.lost import Lost, lost
-from queue_runner.brokers.rabbitmq.outgoing import message_frames
 from queue_runner.errors import BrokerRefused
-
-#: So many bytes of frames are sent together, more or less.
-_TOGETHER_BYTES = 256 * 1024
-
-#: (method, properties, body) of a message that was delivered, as pika has them.
-Taker = Callable[[Any, Any, bytes], None]
-
-
-class _Channel(Channel):  # type: ignore[misc]  # pika is not typed
-    """pika rejects what arrives while a consumer is being cancelled, and a quorum queue counts that
-    as an attempt. Here every delivery reaches its taker, however late it comes."""
-
-    taker: Taker
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._content_assembler = Assembler()
-
-    def _on_deliver(self, method_frame: Any, header_frame: Any, body: bytes) -> None:
-        self.taker(method_frame.method, header_frame.properties, body)
-
-    def put(
-        self, exchange: str, routing_key: str, body: bytes, props: Any, mandatory: bool
-    ) -> None:
-        """`basic_publish`, faster for a body that fits into a frame."""
-        if not 0 < len(body) <= self.connection._body_max_length:
-            self.basic_publish(exchange, routing_key, body, props, mandatory)
-            return
-        self._raise_if_not_open()
-        number = self.channel_number
-        frames = message_frames(number, exchange, routing_key, mandatory, props, body)
-        self.connection._output_marshaled_frames([frames])
-
-    def cancel_at_once(self, tag: str) -> None:
-        """pika's own keeps this back while a request is under way, and sends acknowledgements before it."""
-        self._consumers.pop(tag, None)
-        self._send_method(spec.Basic.Cancel(consumer_tag=tag, nowait=True))
-
-
-class Connection(AsyncioConnection):  # type: ignore[misc]
-    """pika sends each frame by itself, and a message is three. Here all that one turn of the loop brings goes
-    together, which costs both sides a fraction of the system calls.
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        self._outgoing: list[bytes] = []
-        self._outgoing_bytes = 0
-        super().__init__(*args, **options)
-
-    def _adapter_emit_data(self, data: bytes) -> None:
-        if not self._outgoing:
-            asyncio.get_running_loop().call_soon(self._send_outgoing)
-        self._outgoing.append(data)
-        self._outgoing_bytes += len(data)
-        if self._outgoing_bytes > _TOGETHER_BYTES:
-            self._send_outgoing()
-
-    def _send_outgoing(self) -> None:
-        frames, self._outgoing, self._outgoing_bytes = self._outgoing, [], 0
-        # it may have been lost since
-        if frames and self._transport is not None:
-            super()._adapter_emit_data(b"".join(frames))
-
-    def _create_channel(self, channel_number: int, on_open_callback: Any) -> _Channel:
-        return _Channel(self, channel_number, on_open_callback)
-
-    def _read_frame(self) -> Any:
-        try:
-            return super()._read_frame()
-        except UNREADABLE:
-            return header_without_properties(self._frame_buffer)
-
-    def hang_up(self) -> None:
-        """Close the socket without a word, where the server does not answer to `close`."""
-        if self._transport is not None:
-            self._transport.abort()
 
 
 class Chan:

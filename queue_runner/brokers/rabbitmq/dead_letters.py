@@ -11,7 +11,8 @@ from typing import Any
 
 from queue_runner.brokers.base import DeadLetter
 from queue_runner.brokers.rabbitmq.bell import Bell
-from queue_runner.brokers.rabbitmq.chan import Chan, Taker
+from queue_runner.brokers.rabbitmq.chan import Chan
+from queue_runner.brokers.rabbitmq.connection import Taker
 from queue_runner.brokers.rabbitmq.envelope import dead_letter, lane_of
 from queue_runner.brokers.rabbitmq.foreign import too_long
 from queue_runner.brokers.rabbitmq.link import Link

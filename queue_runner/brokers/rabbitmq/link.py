@@ -13,7 +13,8 @@ from typing import Any
 from pika.adapters.utils.connection_workflow import AMQPConnectorWrongState
 
 from queue_runner.brokers.rabbitmq.address import Address
-from queue_runner.brokers.rabbitmq.chan import Chan, Connection, fulfil
+from queue_runner.brokers.rabbitmq.chan import Chan, fulfil
+from queue_runner.brokers.rabbitmq.connection import Connection
 from queue_runner.brokers.rabbitmq.io_thread import IoThread
 from queue_runner.brokers.rabbitmq.lost import Lost, Unheard, connecting, lost
 from queue_runner.brokers.rabbitmq.tls import refused_for_tls

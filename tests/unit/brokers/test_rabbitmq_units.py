@@ -10,7 +10,7 @@ from pika import frame, spec
 
 from queue_runner.brokers import connect
 from queue_runner.brokers.rabbitmq.address import parse
-from queue_runner.brokers.rabbitmq.chan import Connection
+from queue_runner.brokers.rabbitmq.connection import Connection
 from queue_runner.brokers.rabbitmq.envelope import attempt_of
 from queue_runner.brokers.rabbitmq.link import _break_off
 from queue_runner.brokers.rabbitmq.outgoing import LaneProperties, message_frames
