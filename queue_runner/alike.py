@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import threading
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter, is_
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgpack
 
 from queue_runner.errors import WireError
+from queue_runner.model import like
 from queue_runner.plain import fields, pack, reader_of
 from queue_runner.unpacking import CONTAINERS
 
@@ -35,11 +36,11 @@ class _Written(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """What messages begin and end with, and all fields of one of them by name."""
+    """What messages begin and end with, and one of them."""
 
     head: bytes
     tail: bytes
-    fields: Mapping[str, Any]
+    message: Any
 
 
 class _Packers(threading.local):
@@ -100,7 +101,7 @@ class Alike(Generic[T]):
 
     def learn(self, value: T) -> None:
         """Remember a value that was read and checked."""
-        known = _Read(*self._around(self._others_of(value)), dict(vars(value)))
+        known = _Read(*self._around(self._others_of(value)), value)
         if len(known.tail) <= _MOST_BYTES:
             self._read = (known, *self._read[: _REMEMBERED - 1])
 
@@ -123,12 +124,9 @@ class Alike(Generic[T]):
             # what has a key twice is shorter when it is packed again; see `unpacking.py`
             if tuple(plain) != self._own or len(self._packers.packer.pack(plain)) != len(own):
                 return None
-            # a frozen dataclass sets its fields one by one, which takes as long as all else here
-            value = object.__new__(self._cls)
-            fields = value.__dict__
-            fields.update(known.fields)
-            for name, read in self._readers:
-                fields[name] = read(plain[name])
+            value: T = like(
+                known.message, {name: read(plain[name]) for name, read in self._readers}
+            )
             self._check(value)
         except (WireError, ValueError, TypeError, OverflowError, msgpack.UnpackException):
             # reading it with care says what is wrong

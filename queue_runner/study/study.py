@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from queue_runner import plugins
 from queue_runner.errors import StudyError, UnknownScheme
-from queue_runner.model import Job, Resources, Resume, RetryPolicy, Scalar, StudyRecord
+from queue_runner.model import Job, Resources, Resume, RetryPolicy, Scalar, StudyRecord, like
 from queue_runner.study import schema
 from queue_runner.study.braces import Template as Braces
 from queue_runner.study.expressions import ExpressionError
@@ -237,7 +237,7 @@ class Study:
             tried = min(_TRIED_POINTS, tried)
         points = self._space.points(most=tried)
         for index, point in enumerate(islice(points, _CHECKED_POINTS)):
-            self._job(self.name, index, point, None)
+            self._own(self.name, index, point)
         jobs = self._space.total_of(tried)
         if not jobs and tried == self._space.before:
             raise self._no_jobs()
@@ -304,33 +304,42 @@ class Study:
 
     def jobs(self, bundle: str | None, start: int = 0) -> Iterator[Job]:
         """The jobs from number `start` on, made one at a time. Raises `StudyError`."""
-        study = self.id(bundle)
+        study, first = self.id(bundle), None
         for index, point in enumerate(self.points(start), start):
-            yield self._job(study, index, point, bundle)
+            own = self._own(study, index, point)
+            job = self._job(study, bundle, own) if first is None else like(first, own)
+            first = first or job
+            yield job
 
     def job(self, index: int, bundle: str | None) -> Job:
         """Job number `index`."""
         point = next(self.points(index), None)
         if point is None or index < 0:
             raise StudyError(f"study {self.name}: no job {index}; it has {self.total}")
-        return self._job(self.id(bundle), index, point, bundle)
+        study = self.id(bundle)
+        return self._job(study, bundle, self._own(study, index, point))
 
-    def _job(self, study: str, index: int, point: dict[str, Scalar], bundle: str | None) -> Job:
+    def _own(self, study: str, index: int, point: dict[str, Scalar]) -> dict[str, Any]:
+        """The fields of a job that the jobs of a study do not share."""
         try:
             names = {**point, "point": index}
             spec = self._kind.finish(self._spec.fill(names))
             resources = self._same_resources or self._resources(names)
         except (ExpressionError, ValueError) as error:
             raise self._at_point(error, index, point) from error
+        return {
+            "id": f"{study}.{index:07}",
+            "index": index,
+            "point": point,
+            "spec": spec,
+            "resources": resources,
+        }
+
+    def _job(self, study: str, bundle: str | None, own: Mapping[str, Any]) -> Job:
         return Job(
-            id=f"{study}.{index:07}",
             study=study,
-            index=index,
             kind=self.kind,
-            point=point,
-            spec=spec,
             bundle=bundle,
-            resources=resources,
             retry=self._retry,
             measure=self._measure,
             keep=self._keep,
@@ -340,6 +349,7 @@ class Study:
             container=self._container,
             worker=self._model.worker,
             resume=self._resume,
+            **own,
         )
 
     def _at_point(self, error: ValueError, index: int, point: Mapping[str, Scalar]) -> StudyError:
