@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, reduce
 from itertools import groupby
@@ -55,6 +55,7 @@ _TAKE_STUDY = (
             for name in ("name", "kind", "total", "submitted_at", "record")
         },
     )
+    .returning(schema.study.c.arrivals)
 )
 _WHOLE_CANCELLED = select(schema.cancel.c.job).where(
     schema.cancel.c.study == _OF, schema.cancel.c.job == ""
@@ -108,6 +109,7 @@ def apply_items(
     _lock_studies(connection, sorted({study_of(item) for item in items}))
     cancels: list[Cancel] = []
     added: list[tuple[str, Added]] = []
+    changed: set[str] = set()
     results: list[Reported] = []
     for place, item in enumerate(items):
         if isinstance(item, Result):
@@ -115,30 +117,36 @@ def apply_items(
             continue
         added += _apply_results(connection, results)
         results.clear()
-        cancels += _apply_other(connection, item)
+        if isinstance(item, StudyRecord):
+            changed |= {item.id} if _apply_study(connection, item) else set()
+        elif isinstance(item, JobsSubmitted):
+            _apply_submitted(connection, item)
+        else:
+            changed.add(item.study)
+            cancels += _apply_request(connection, item)
     added += _apply_results(connection, results)
-    return Applied(cancels, _told(items, added))
+    return Applied(cancels, _told(items, added, changed))
 
 
-def _told(items: Sequence[InboxItem], added: Sequence[tuple[str, Added]]) -> Told:
-    """What was added, where that alone has happened to a study, once: a later item may have replaced some."""
-    told: dict[str, Added | None] = {study_of(item): None for item in items}
+def _told(
+    items: Sequence[InboxItem], added: Sequence[tuple[str, Added]], changed: Collection[str]
+) -> Told:
+    """What was added, where that alone has happened to a study, once: a later item may have replaced some.
+
+    Nothing of a study that has only become known, or further submitted: nobody waits for that.
+    """
+    told: dict[str, Added | None] = dict.fromkeys(changed)
+    told.update((item.study, None) for item in items if isinstance(item, Result))
     times = Counter(study for study, _ in added)
     told.update((study, each) for study, each in added if times[study] == 1)
     told.update((item.study, None) for item in items if isinstance(item, RetryRequest))
     return told
 
 
-def _apply_other(connection: Connection, item: InboxItem) -> list[Cancel]:
-    if isinstance(item, StudyRecord):
-        _apply_study(connection, item)
-    elif isinstance(item, JobsSubmitted):
-        _apply_submitted(connection, item)
-    elif isinstance(item, CancelRequest):
-        return _apply_cancel(connection, item)
-    elif isinstance(item, RetryRequest):
-        return _apply_retry(connection, item)
-    return []
+def _apply_request(connection: Connection, request: CancelRequest | RetryRequest) -> list[Cancel]:
+    if isinstance(request, CancelRequest):
+        return _apply_cancel(connection, request)
+    return _apply_retry(connection, request)
 
 
 def study_of(item: InboxItem) -> str:
@@ -186,7 +194,8 @@ def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
 # -- studies -------------------------------------------------------------------------------------
 
 
-def _apply_study(connection: Connection, record: StudyRecord) -> None:
+def _apply_study(connection: Connection, record: StudyRecord) -> bool:
+    """Whether there is something to tell of it: results that came before it, or an end."""
     values = {
         "of": record.id,
         "its_name": record.name,
@@ -195,9 +204,13 @@ def _apply_study(connection: Connection, record: StudyRecord) -> None:
         "its_submitted_at": record.submitted_at,
         "its_record": encode(record),
     }
-    changed = connection.execute(_TAKE_STUDY, values)
-    if changed.rowcount and _whole_study_cancelled(connection, record.id):
+    arrivals = connection.execute(_TAKE_STUDY, values).scalar()
+    if arrivals is None:
+        return False  # it was known
+    if _whole_study_cancelled(connection, record.id):
         _cancel_rest(connection, record.id, record.total)
+        return True
+    return bool(arrivals) or record.total == 0
 
 
 def _apply_submitted(connection: Connection, item: JobsSubmitted) -> None:

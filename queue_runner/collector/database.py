@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from queue_runner.collector import schema
 from queue_runner.collector.apply import apply_items
+from queue_runner.collector.glance import Glance, Seen
 from queue_runner.collector.missing import missing_jobs
 from queue_runner.collector.news import News
 from queue_runner.collector.restarts import renumber
@@ -83,10 +84,15 @@ class Database:
         self._writing = self._engine.execution_options(writes=True)
         with self._translated():
             self._log = write_ahead_log(self._engine)
+        # readers of a database with such a log wait for nobody
+        local = self._log is not None and self._engine.url.database
+        self._glance = Glance(local) if local else None
         if self._log is not None:
             self._settle_the_past()
 
     def close(self) -> None:
+        if self._glance is not None:
+            self._glance.close()
         self._engine.dispose()
         if self._log is not None:
             self._log.close()
@@ -188,8 +194,15 @@ class Database:
         with self._reading() as connection:
             row = connection.execute(_STUDY, {"study": study}).first()
         if row is None:
-            raise NotFound(f"no study {study!r}; `queue-runner status` lists them")
+            raise _no_study(study)
         return row
+
+    def glance(self, study: str) -> Seen | None:
+        """How far a study is, if that can be said without waiting; for one thread. Raises `NotFound`."""
+        try:
+            return None if self._glance is None else self._glance.study(study)
+        except LookupError:
+            raise _no_study(study) from None
 
     def _running(self) -> dict[str, int]:
         running: dict[str, set[str]] = {}
@@ -307,6 +320,10 @@ class Database:
         with self._reading() as connection:
             row = connection.execute(select(*sums)).one()
         return {state.value: int(count) for state, count in zip(State, row, strict=True)}
+
+
+def _no_study(study: str) -> NotFound:
+    return NotFound(f"no study {study!r}; `queue-runner status` lists them")
 
 
 def _status(row: Row[Any], running: int) -> StudyStatus:

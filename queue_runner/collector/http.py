@@ -121,6 +121,8 @@ def _endpoint(api: Api, route: Route) -> Endpoint:
     async def answer(http: HttpRequest) -> Response:
         request = Request(_names(http), _query(http, route), await _body(http))
         if route.later is None:
+            if "study" in request.path:
+                api.database.glance(request.path["study"])
             value = await run_in_threadpool(route.answer, api, request)
         else:
             value = await awaited(api, route, request)

@@ -78,7 +78,8 @@ class Api:
 class Route:
     """query: the parameters that are known, with what they mean; gives: the type of its answer in JSON.
 
-    later: whether to ask again for a while; added: the answer that follows from news alone, or None.
+    later: whether to ask again for a while; added: the answer that follows from news alone, or None; nothing:
+    whether a glance shows that it would have to be asked again.
     """
 
     method: str
@@ -89,6 +90,7 @@ class Route:
     query: Mapping[str, tuple[str, Schema]] = field(default_factory=dict)
     later: Callable[[Any], bool] | None = None
     added: Callable[[Request, Added], Any] | None = None
+    nothing: Callable[[Api, Request], bool] | None = None
 
 
 def _studies(api: Api, request: Request) -> Any:
@@ -154,6 +156,12 @@ def _just_arrived(request: Request, added: Added) -> Packed | None:
     ):
         return None
     return Packed({"results": added.bodies, "cursor": cursor + count, "done": added.done})
+
+
+def _none_arrived(api: Api, request: Request) -> bool:
+    """Raises `NotFound`."""
+    seen = api.database.glance(request.path["study"])
+    return seen is not None and not seen.done and seen.arrivals <= _number(request, "cursor", 0, 0)
 
 
 def _nothing_yet(answer: Any) -> bool:
@@ -242,6 +250,7 @@ ROUTES = (
         {**_PAGING, **_CURSOR, **_WAITING},
         _nothing_yet,
         _just_arrived,
+        _none_arrived,
     ),
     Route(
         "GET",

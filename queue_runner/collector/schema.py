@@ -60,6 +60,8 @@ study = Table(
     Column("last_result_at", Float),
     Column("kind", Text, nullable=False),
     Column("record", LargeBinary),
+    # who asks for a study says its id or its name
+    Index("study_by_name", "name", "submitted_at"),
 )
 result = Table(
     "result",
@@ -161,13 +163,15 @@ def write_ahead_log(engine: Engine) -> WriteAheadLog | None:
 def _make_tables(engine: Engine) -> None:
     try:
         with engine.execution_options(writes=True).begin() as connection:
+            if engine.dialect.name == "postgresql":
+                # two collectors that start at once must not both make the tables
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7305418)")
             if not inspect(connection).has_table("schema"):
-                if engine.dialect.name == "postgresql":
-                    # two collectors that start at once must not both make the tables
-                    connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7305418)")
                 metadata.create_all(connection)
                 if connection.execute(select(schema)).first() is None:
                     connection.execute(insert(schema).values(version=SCHEMA_VERSION))
+            for index in study.indexes:  # databases are older than these
+                index.create(connection, checkfirst=True)
             version = connection.execute(select(schema.c.version)).scalar_one()
     except DBAPIError as error:
         raise CollectorUnavailable(

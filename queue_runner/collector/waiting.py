@@ -22,6 +22,7 @@ async def awaited(api: Api, route: Route, request: Request) -> Any:
     """
     assert route.later is not None
     assert route.added is not None
+    assert route.nothing is not None
     loop, changed, study = asyncio.get_running_loop(), asyncio.Event(), request.path["study"]
     end = loop.time() + wait_s(request)
 
@@ -48,13 +49,14 @@ async def awaited(api: Api, route: Route, request: Request) -> Any:
             first = None
             left_s = 0.0 if news.closed else end - loop.time()
             try:
-                answer = await run_in_threadpool(route.answer, api, request)
+                # most often there is nothing yet, which needs no thread
+                if left_s <= 0 or not route.nothing(api, request):
+                    answer = await run_in_threadpool(route.answer, api, request)
+                    if left_s <= 0 or not route.later(answer):
+                        return answer
             except NotFound:
                 if left_s <= 0:
                     raise
-            else:
-                if left_s <= 0 or not route.later(answer):
-                    return answer
             try:
                 await asyncio.wait_for(changed.wait(), min(left_s, _LOOK_S))
             except TimeoutError:

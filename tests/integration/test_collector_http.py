@@ -126,8 +126,9 @@ def test_who_waits_hears_of_results_as_they_are_stored(
     assert not first.done
 
 
+@pytest.mark.parametrize("near", [True, False])
 def test_news_are_answered_as_the_database_would(
-    records: HttpRecords, database: Database, monkeypatch: pytest.MonkeyPatch
+    records: HttpRecords, database: Database, monkeypatch: pytest.MonkeyPatch, near: bool
 ) -> None:
     record = StudyRecord("t-1", "t", "command", 3, ("x",), {"study": "t"}, None, "q", 2.0)
     results = [
@@ -135,15 +136,18 @@ def test_news_are_answered_as_the_database_would(
         for index in range(3)
     ]
     database.apply([record, results[0]])
-    asked, arrived = threading.Event(), database.arrived
+    if not near:
+        monkeypatch.setattr(database, "glance", lambda study: None)
+    how = "glance" if near else "arrived"
+    asked, look = threading.Event(), getattr(database, how)
 
     def once(*arguments: Any, **named: Any) -> Any:
         assert not asked.is_set()
-        answer = arrived(*arguments, **named)
+        answer = look(*arguments, **named)
         asked.set()
         return answer
 
-    monkeypatch.setattr(database, "arrived", once)
+    monkeypatch.setattr(database, how, once)
     monkeypatch.setattr(waiting, "_LOOK_S", 20.0)
     with ThreadPoolExecutor() as pool:
         follower = pool.submit(records.arrivals, "t-1", cursor=1, wait_s=20)
