@@ -95,6 +95,7 @@ ENTRIES: Sequence[Entry] = (
     _limit("sqlite-rows", "rows:SqliteLimit", "noop"),
     _limit("msgpack-packs", "packs:PacksLimit", "noop"),
     _limit("redis-way", "way:RedisWay", "latency", "redis"),
+    _limit("redis-promises", "way:RedisPromises", "latency", "redis"),
     _limit("rabbitmq-way", "way:RabbitmqWay", "latency", "rabbitmq"),
     _limit("posix-spawn", "spawn:SpawnLimit", "true"),
     _limit("engine-api", "engine:EngineApiLimit", "container"),

@@ -18,7 +18,7 @@ from queue_runner.workers.claims import Claim
 _AHEAD_S = 0.25
 _MAX_AHEAD = 2000
 #: Jobs that take longer than this are never leased ahead.
-_SHORT_S = 0.1
+_SHORT_S = 0.25
 #: Seconds of work that are done in one go, where jobs may be.
 _TURN_S = 0.05
 #: A leased job that waited so long is given back: its predecessors were longer than expected.

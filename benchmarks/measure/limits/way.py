@@ -4,13 +4,21 @@ and from there to a collector, which commits the result to SQLite and tells the 
 As a queue with these stations can have it at best in Python: raw clients, one thread in each process, bodies
 that nobody reads, and a socket for the answer. Persistent messages, acknowledged when what follows from them
 is stored, as everywhere here.
+
+`RedisPromises` is the same way with what queue-runner promises besides: that nothing is sent which is done
+already, for which the collector is asked; that the study is known, for which there is a second message; and
+that a function harms no worker, for which it has a process of its own. Still nothing is in any of them.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import sqlite3
+import subprocess
+import sys
+import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -99,6 +107,12 @@ class _Collecting:
         self._database.execute("INSERT INTO result (body) VALUES (?)", (body,))
         self._client.sendall(body)
 
+    def know_studies(self) -> None:
+        self._database.execute("CREATE TABLE study (id BLOB PRIMARY KEY)")
+
+    def know(self, study: bytes) -> None:
+        self._database.execute("INSERT INTO study VALUES (?)", (study,))
+
 
 # -- Redis -------------------------------------------------------------------------------------------
 
@@ -143,6 +157,77 @@ class RedisWay(_Way):
 
     def send(self) -> None:
         self._redis.xadd(_JOBS, {b"body": BODY})
+
+
+class RedisPromises(RedisWay):
+    """Its bodies begin with a number: the study that they are of."""
+
+    def stations(self) -> tuple[Callable[[str], None], Callable[[str, int, Path], None]]:
+        return _careful_worker, _knowing_collector
+
+    def start(self) -> None:
+        super().start()
+        self._questions, _ = self._listener.accept()
+        self._studies = itertools.count(1)
+
+    def stop(self) -> None:
+        super().stop()
+        self._questions.close()
+
+    def send(self) -> None:
+        study = next(self._studies).to_bytes(_STUDY_BYTES)
+        self._questions.sendall(study)
+        if self._questions.recv(1) != _UNKNOWN:
+            raise RuntimeError("a study is known that was never sent")
+        self._redis.xadd(_JOBS, {b"body": BODY})
+        self._redis.xadd(_RESULTS, {b"body": study})
+
+
+#: All that a process needs to be one that calls functions.
+_FUNCTION = "import os\nwhile job := os.read(0, 65536): os.write(1, job)"
+_STUDY_BYTES, _UNKNOWN, _KNOWN = 8, b"0", b"1"
+
+
+def _careful_worker(url: str) -> None:
+    redis: Any = Redis.from_url(url)
+    with subprocess.Popen(
+        [sys.executable, "-c", _FUNCTION], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as function:
+        assert function.stdin is not None
+        assert function.stdout is not None
+        asks, answers = function.stdin.fileno(), function.stdout.fileno()
+        while True:
+            number, body = _read_one(redis, _JOBS)
+            os.write(asks, body)
+            result = os.read(answers, len(body))
+            with redis.pipeline(transaction=True) as ending:
+                ending.xadd(_RESULTS, {b"body": result}).xack(_JOBS, _GROUP, number)
+                ending.xdel(_JOBS, number).execute()
+
+
+def _knowing_collector(url: str, port: int, path: Path) -> None:
+    redis: Any = Redis.from_url(url)
+    collecting = _Collecting(port, path)
+    asking = socket.create_connection(("127.0.0.1", port))
+    asking.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    collecting.know_studies()
+    threading.Thread(target=_answer, args=(asking, path), daemon=True).start()
+    while True:
+        number, body = _read_one(redis, _RESULTS)
+        if len(body) == _STUDY_BYTES:
+            collecting.know(body)
+        else:
+            collecting.take(body)
+        with redis.pipeline(transaction=True) as ending:
+            ending.xack(_RESULTS, _GROUP, number).xdel(_RESULTS, number)
+            ending.execute()
+
+
+def _answer(asking: socket.socket, path: Path) -> None:
+    database = sqlite3.connect(path, isolation_level=None)
+    while study := asking.recv(_STUDY_BYTES, socket.MSG_WAITALL):
+        row = database.execute("SELECT 1 FROM study WHERE id = ?", (study,)).fetchone()
+        asking.sendall(_UNKNOWN if row is None else _KNOWN)
 
 
 # -- RabbitMQ ----------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from queue_runner.brokers.base import Delivery
 from queue_runner.model import Job, Resources
 from queue_runner.workers.claims import Claim
@@ -120,3 +122,14 @@ def test_short_jobs_are_leased_ahead_and_no_more_while_half_of_them_wait() -> No
     assert slots.room() == 0
     slots.take()
     assert slots.room() == 125
+
+
+@pytest.mark.parametrize(
+    ("mean_s", "ahead"), [(0.05, 10), (0.12, 4), (0.25, 2), (0.26, 0), (3600.0, 0)]
+)
+def test_a_quarter_of_a_second_of_short_jobs_is_leased_ahead_and_no_long_one(
+    mean_s: float, ahead: int
+) -> None:
+    slots = Slots(2, None)
+    warmed_up(slots, mean_s)
+    assert slots.room() == 2 + ahead
