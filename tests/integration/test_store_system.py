@@ -162,6 +162,8 @@ def test_a_job_whose_bundle_cannot_be_fetched_is_given_back(system: System) -> N
     folder.mkdir()
     write_study(folder)
     system.ok("submit", str(folder / "study.yaml"))
+    # what a killed collector holds comes again only when its lease lapses
+    eventually(lambda: system.json("status")["studies"])
     kill_collector(system)
     system.start_worker()
     eventually(lambda: "jobs wait for the store" in system.log("worker"))

@@ -175,8 +175,7 @@ class Leasing:
         if any(known.values()):
             return self._hand_out(call, known)
         if known and len(known) == len(lanes):
-            there = await together(self._taps.on(lane) for lane in lanes)
-            return await self._watch(call, there, edition)
+            return await self._watch(call, lanes, (), edition)
         await self._close_for(call)
         # what becomes spare from now on may have been counted as ready
         spare = {lane: self._spares.count(lane) for lane in lanes}
@@ -187,7 +186,7 @@ class Leasing:
         counts = zip(lanes, ready, strict=True)
         claims = await self._take(call, taps, {lane: n + spare[lane] for lane, n in counts})
         if not claims and not call.expired:
-            claims = await self._watch(call, taps, edition)
+            claims = await self._watch(call, lanes, taps, edition)
         return claims
 
     def _known(self, call: _Call, lanes: Sequence[Lane]) -> dict[Lane, int]:
@@ -253,13 +252,17 @@ class Leasing:
         await shut(consumers)
         return draw.finish(call.want) or _none(consumers)
 
-    async def _watch(self, call: _Call, taps: Sequence[Tap], edition: int) -> list[Claim]:
-        """Wait for the first that comes, or for news: of further lanes, or of spares."""
-        lanes = [tap.lane for tap in taps]
+    async def _watch(
+        self, call: _Call, lanes: Sequence[Lane], taps: Sequence[Tap], edition: int
+    ) -> list[Claim]:
+        """Wait for the first that comes, or for news: of further lanes, or of spares.
+
+        taps: of the lanes that may need a consumer; none where each is known to have one.
+        """
         draw = self._draw(call)
         # one each: a consumer that has all it may have gets nothing more while it is being closed, and
         # what a server sends to a closed consumer it counts as an attempt
-        shares = dict.fromkeys(set(lanes) - call.watched(), 1)
+        shares = dict.fromkeys({tap.lane for tap in taps} - call.watched(), 1)
         call.standing = consumers = [*call.standing, *await self._open(taps, shares, draw)]
         await self._bell.wait_for(
             lambda: (
