@@ -25,7 +25,7 @@ from queue_runner.errors import BrokerRefused
 #: Seconds from the end of a call to the beginning of the next, for who comes back at once.
 _AT_ONCE_S = 0.03
 #: On one lane: enough to take messages as they come while those before are being settled.
-MOST = 8
+MOST = 4
 
 
 class Consumer:

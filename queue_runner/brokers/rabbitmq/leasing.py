@@ -11,7 +11,6 @@ See docs/decisions/rabbitmq-delivery.md.
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import Counter
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -36,6 +35,8 @@ _QUIET_S = 0.1
 #: What the messages of one call may add up to, more or less, and how many the first takes.
 _MANY_BYTES = 8 * 1024 * 1024
 _FIRST = 128
+#: Of messages that are larger no others are let come meanwhile.
+_SMALL_BYTES = 256 * 1024
 #: So many messages have a consumer each, which stays until its message is settled. They may be long jobs,
 #: and all else that one consumer brought is left behind by it when the first of it is settled: see `Tap`.
 _EACH_ITS_OWN = 64
@@ -191,19 +192,27 @@ class Leasing:
 
     def _known(self, call: _Call, lanes: Sequence[Lane]) -> dict[Lane, int]:
         """How much there is of each lane, from the first on, as long as that is known without asking: where a
-        consumer could have got more.
+        consumer could have got more. Of the lane after those, what is here is its first.
         """
-        watched: set[Lane] = set() if call.expired else call.watched()
-        there = itertools.takewhile(watched.__contains__, lanes)
-        return {lane: self._spares.count(lane) for lane in there}
+        if call.expired or not call.standing:
+            return {}
+        known, watched = dict[Lane, int](), call.watched()
+        for lane in lanes:
+            count = self._spares.count(lane)
+            if lane in watched or count:
+                known[lane] = count
+            if lane not in watched:
+                break
+        return known
 
     def _hand_out(self, call: _Call, known: Mapping[Lane, int]) -> list[Claim]:
         """Spares. `known` is in the order of the lanes."""
         draw = self._draw(call)
         for claim in self._spares.take(call.want.allot(known, known)):
             draw.take(claim)
-        self._leave(call)
-        return draw.finish(call.want)
+        claims = draw.finish(call.want)
+        self._leave(call, claims)
+        return claims
 
     async def _close_for(self, call: _Call) -> None:
         """Before the lanes are asked: what is on its way to a consumer is spare when that is closed."""
@@ -247,7 +256,7 @@ class Leasing:
         await draw.fill(expected)
         few = call.want.room is None and len(draw.claims) <= MOST
         if few and (claims := draw.finish(call.want)):
-            self._leave(call, consumers)
+            self._leave(call, claims, consumers)
             return claims
         await shut(consumers)
         return draw.finish(call.want) or _none(consumers)
@@ -274,7 +283,7 @@ class Leasing:
             )
         )
         if draw.claims and (claims := draw.finish(call.want)):
-            self._leave(call)
+            self._leave(call, claims)
             return claims
         if call.expired:
             await self._shut_standing(call)
@@ -286,10 +295,12 @@ class Leasing:
             each.turn(draw.take)
         return draw
 
-    def _leave(self, call: _Call, opened: Sequence[Consumer] = ()) -> None:
+    def _leave(self, call: _Call, claims: Sequence[Claim], opened: Sequence[Consumer] = ()) -> None:
         """To the next call, or closed: nobody waits for that, and what still comes to them is spare."""
         consumers, call.standing = [*call.standing, *opened], ()
-        self._standing.leave(consumers, open_=call.comes_back)
+        # each of them may bring one more, which would all be in memory at a time
+        small = sum(len(claim.body) for claim in claims) <= _SMALL_BYTES
+        self._standing.leave(consumers, open_=call.comes_back and small)
 
     async def _open(
         self, taps: Sequence[Tap], shares: Mapping[Lane, int], draw: _Draw
