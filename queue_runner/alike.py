@@ -63,7 +63,7 @@ class Alike(Generic[T]):
         self._defaults = dict(fields(typing.cast(Any, cls)))
         names = list(self._defaults)
         hints = typing.get_type_hints(cls)
-        self._cls, self._start, self._check = cls, start, check
+        self._start, self._check = start, check
         self._own = tuple(own)
         self._readers = [(name, reader_of(hints[name])) for name in own]
         self._map = _map_header(len(self._own))

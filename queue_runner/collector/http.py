@@ -122,6 +122,7 @@ def _endpoint(api: Api, route: Route) -> Endpoint:
         request = Request(_names(http), _query(http, route), await _body(http))
         if route.later is None:
             if "study" in request.path:
+                # one that is not there is told so without a thread
                 api.database.glance(request.path["study"])
             value = await run_in_threadpool(route.answer, api, request)
         else:
