@@ -6,14 +6,15 @@ lane has one that may get a message, the lanes need not be asked whether they ho
 message may get the next when that is settled.
 
 What comes to them while no call waits is spare. So they stay for a moment only, and only for somebody who has
-been seen to come back that soon.
+been seen to come back that soon. Who has not come back by then is busy, and its spares are given back.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from typing import Any
 
 from queue_runner.brokers.rabbitmq.io_thread import IoThread
 from queue_runner.brokers.rabbitmq.lost import Lost
@@ -68,10 +69,14 @@ async def shut(consumers: Iterable[Consumer]) -> None:
 
 
 class Standing:
-    """What one call leaves open for the next. A call owns what it has taken."""
+    """What one call leaves open for the next. A call owns what it has taken.
 
-    def __init__(self, io: IoThread) -> None:
+    give_back: what is to follow when no next call came.
+    """
+
+    def __init__(self, io: IoThread, give_back: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._io = io
+        self._give_back = give_back
         self._consumers: Sequence[Consumer] = ()
         self._until: asyncio.TimerHandle | None = None
         self._ended_at = -_AT_ONCE_S
@@ -116,9 +121,13 @@ class Standing:
         if self._until is not None:
             self._until.cancel()
         if kept:
-            self._until = loop.call_later(_AT_ONCE_S, lambda: self._io.spawn(self.end()))
+            self._until = loop.call_later(_AT_ONCE_S, lambda: self._io.spawn(self._nobody_came()))
         if others:
             self._io.spawn(shut(others))
+
+    async def _nobody_came(self) -> None:
+        await self.end()
+        await self._give_back()
 
     async def end(self) -> None:
         """Shut them all."""

@@ -112,7 +112,7 @@ class Leasing:
         self._taps = taps
         self._spares = spares
         self._bell = bell
-        self._standing = Standing(io)
+        self._standing = Standing(io, spares.empty)
         self._most = _FIRST
 
     async def lease(self, want: Want, wait_s: float) -> list[Claim]:
