@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,21 @@ from tests.faults.servers import SERVERS, FaultServer, fault_server, named
 
 def pytest_report_header() -> str:
     return f"{VARIABLE}={SEED}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Function,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What failed may have failed for its server, or in a daemon; both are gone afterwards."""
+    report = yield
+    if report.failed:
+        for each in item.funcargs.values():
+            if isinstance(each, FaultServer):
+                report.sections.append((f"{each.name} server", each.described()))
+            elif isinstance(each, Rig):
+                report.sections += each.logs().items()
+    return report
 
 
 @pytest.fixture

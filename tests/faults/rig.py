@@ -36,6 +36,8 @@ from tests.integration.system import PROGRAM, System, eventually
 LEASE_S = 4.0
 #: The whole of a sweep, on a machine that is busy with other things as well.
 SWEEP_S = 240.0
+#: Of a daemon, where a test failed.
+_LOG_LINES = 60
 
 
 class Rig(System):
@@ -136,6 +138,11 @@ class Rig(System):
 
     # -- the end -----------------------------------------------------------------------------------
 
+    def logs(self) -> dict[str, str]:
+        """The end of what each daemon wrote, by the name of its file."""
+        files = sorted(self.folder.glob("*.log"))
+        return {path.name: "".join(_lines(path)[-_LOG_LINES:]) for path in files}
+
     def judge(self, *sweeps: Sweep, expected: Expected, within_s: float = SWEEP_S) -> None:
         """Wait for the sweeps, then assert what the tests here promise of every one of them."""
         for sweep in sweeps:
@@ -192,6 +199,10 @@ class Rig(System):
         leftovers.await_none(
             "contents of the server", lambda: list(self.server.contents(self.prefix).items())
         )
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(errors="replace").splitlines(keepends=True)
 
 
 @contextmanager

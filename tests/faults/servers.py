@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
+from docker.errors import DockerException
 
 from queue_runner.brokers import connect
 from queue_runner.errors import BrokerUnavailable
@@ -113,6 +114,16 @@ class FaultServer(BrokerServerHandle):
     def log(self) -> str:
         output: bytes = self.container.logs(tail=_LOG_LINES)
         return output.decode(errors="replace")
+
+    def described(self) -> str:
+        """Its container's state and address, and the end of its log."""
+        try:
+            self.container.reload()
+            state = {key: self.container.attrs["State"][key] for key in ("Status", "ExitCode")}
+            networks = self.container.attrs["NetworkSettings"]["Networks"]
+            return f"{state}, {list(networks.values())}\n{self.log()}"
+        except DockerException as error:
+            return f"not to be asked: {error}"
 
     @abstractmethod
     def contents(self, prefix: str) -> Mapping[str, int]:

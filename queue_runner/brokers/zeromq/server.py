@@ -60,7 +60,7 @@ class Waiter:
     """A lease request that found nothing yet."""
 
     request: Request
-    queues: Sequence[str]
+    queues: tuple[str, ...]
     limit: int
     deadline: float
     lease_s: float
@@ -206,6 +206,13 @@ class BrokerServer:
 
     def _turn(self, group: Sequence[Frames]) -> None:
         """Execute a group and whatever time has brought, commit, answer."""
+        undeliverable = self._serve(group)
+        while undeliverable:  # each is one waiter less, and there may be thousands
+            self._give_back(undeliverable)
+            undeliverable = self._serve(())
+
+    def _serve(self, group: Sequence[Frames]) -> list[list[Any]]:
+        """Returns what was leased to clients that are not there any more."""
         read = [request for frames in group if (request := self._read(frames)) is not None]
         # one that was sent again may be here with the first
         requests = {(request.client, request.id): request for request in read}.values()
@@ -221,9 +228,7 @@ class BrokerServer:
             self._state.load()
             text = f"the broker server cannot write its journal: {error}"
             answers = [(request, Status.UNAVAILABLE, text) for request in requests]
-        undeliverable = [entry for answer in answers for entry in self._answer(*answer)]
-        if undeliverable:
-            self._give_back(undeliverable)
+        return [entry for answer in answers for entry in self._answer(*answer)]
 
     def _complain(self, text: str) -> None:
         """At most once a second: whoever sends nonsense must not fill the disk with what we say of it."""
@@ -263,10 +268,17 @@ class BrokerServer:
         now = self._clock()
         # those that have waited longest; they ask again if they are still there
         surplus = len(self._waiters) - _MAX_WAITERS
+        # what there was nothing for there is nothing for a moment later: thousands may wait for the same
+        vain: set[object] = set()
         for place, (key, waiter) in enumerate(list(self._waiters.items())):
-            leased = self._state.lease(
-                waiter.queues, waiter.limit, waiter.lease_s, waiter.room, waiter.max_size
-            )
+            wanted = (waiter.queues, waiter.room, waiter.max_size)
+            leased: list[list[Any]] = []
+            if wanted not in vain:
+                leased = self._state.lease(
+                    waiter.queues, waiter.limit, waiter.lease_s, waiter.room, waiter.max_size
+                )
+            if not leased:
+                vain.add(wanted)
             if leased or waiter.deadline <= now or place < surplus:
                 del self._waiters[key]
                 answers.append((waiter.request, Status.OK, leased))
@@ -308,11 +320,6 @@ class BrokerServer:
         except JournalError as error:
             log.error("leases of a client that has gone will lapse instead: %s", error)
             self._state.load()
-        self._wake_up()
-
-    def _wake_up(self) -> None:
-        """Look at the waiters again without waiting for a request."""
-        self._turn([])
 
     # -- operations ------------------------------------------------------------------------------
 
@@ -334,7 +341,7 @@ class BrokerServer:
         if leased or wait_s <= 0:
             return leased
         self._waiters[request.client, request.id] = Waiter(
-            request, queues, limit, self._clock() + wait_s, lease_s, room, max_size
+            request, tuple(queues), limit, self._clock() + wait_s, lease_s, room, max_size
         )
         return _LATER
 
