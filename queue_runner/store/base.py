@@ -8,12 +8,14 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO
 
 from queue_runner.errors import StoreDamaged
 from queue_runner.store.bundle import DEFAULT_LIMITS, BundleLimits, read_bundle, write_bundle
 from queue_runner.store.content import CHUNK_BYTES
+from queue_runner.store.unchanged import Packed, Unchanged, look
 
 #: Is told how many bytes have just been transferred.
 Progress = Callable[[int], None]
@@ -104,6 +106,13 @@ class Store(ABC):
         """Raises what using the store would raise: unreachable, no rights, a wrong token."""
         self.size_bytes(hashlib.sha256().hexdigest())
 
+    def renewed(self, sha256: str, size_bytes: int) -> bool:
+        """Whether an object of this size is there, which counts as new for `delete` from now on.
+
+        False also where only `put` can do that.
+        """
+        return False
+
     def has(self, sha256: str) -> bool:
         return self.size_bytes(sha256) is not None
 
@@ -136,10 +145,20 @@ class Store(ABC):
 
     def put_folder(self, folder: Path, exclude: Sequence[str] = ()) -> str:
         """Keep a folder as a bundle; returns its hash, which depends on names and contents only."""
+        now = look(folder)
+        before = self._unchanged.packed(folder, exclude, now)
+        if before is not None and self.renewed(before.sha256, before.size_bytes):
+            return before.sha256
         with tempfile.TemporaryFile() as packed:
             write_bundle(folder, packed, exclude=exclude, limits=self.bundles)
             packed.seek(0)
-            return self.put(packed)[0]
+            kept = Packed(*self.put(packed))
+        self._unchanged.note(folder, exclude, now, kept)
+        return kept.sha256
+
+    @cached_property
+    def _unchanged(self) -> Unchanged:
+        return Unchanged()
 
     def get_folder(self, sha256: str, into: Path) -> None:
         """Unpack a bundle into `into`, which is made if need be. Raises as `get` does."""

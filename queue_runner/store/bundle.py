@@ -156,6 +156,8 @@ def _files(folder: Path, exclude: Sequence[str]) -> Iterator[tuple[str, Path]]:
 
 def _left_out(root: Path, path: Path, exclude: Sequence[str]) -> bool:
     relative = PurePosixPath(path.relative_to(root).as_posix())
-    return any(fnmatch(relative.name, pattern) for pattern in LITTER) or any(
-        fnmatch(str(relative), pattern) for pattern in exclude
-    )
+    return is_litter(relative.name) or any(fnmatch(str(relative), pattern) for pattern in exclude)
+
+
+def is_litter(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in LITTER)

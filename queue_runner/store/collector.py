@@ -88,6 +88,10 @@ class CollectorStore(Store):
                         raise StoreUnavailable(text) from error
         raise AssertionError("unreachable")
 
+    def renewed(self, sha256: str, size_bytes: int) -> bool:
+        standing = self._standing(self._ask("GET", _upload(sha256), _Patience()))
+        return standing.complete and standing.received_bytes == size_bytes
+
     def _send(self, content: IO[bytes], start: int, sha256: str, size_bytes: int) -> None:
         patience = _Patience()
         standing = self._standing(self._ask("GET", _upload(sha256), patience))

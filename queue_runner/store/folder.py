@@ -72,6 +72,9 @@ class FolderStore(Store):
             found = _stat(self._path(sha256))
         return None if found is None else found.st_size
 
+    def renewed(self, sha256: str, size_bytes: int) -> bool:
+        return self.size_bytes(sha256) == size_bytes and self.touch(sha256)
+
     def touch(self, sha256: str) -> bool:
         """Note that an object is wanted again; False where there is none."""
         with speaking_to(self.name):
