@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, reduce
 from itertools import groupby
 from operator import add
 from typing import TypeVar
 
-from sqlalchemy import BindParameter, Connection, Executable, bindparam, delete, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, delete, select, update
 
 from queue_runner.collector import schema
 from queue_runner.collector.news import Added, Told
+from queue_runner.collector.prepared import Prepared
 from queue_runner.collector.rules import Stored, Verdict, judge
 from queue_runner.model import (
     Cancel,
@@ -35,17 +36,13 @@ from queue_runner.wire import encode
 
 T = TypeVar("T")
 
-# Statements that every batch needs are made once: to put one together costs more than to execute it.
 _OF: BindParameter[str] = bindparam("of")
-_FOUND = select(
-    schema.result.c.job, schema.result.c.attempt, schema.result.c.state, schema.result.c.worker
-).where(schema.result.c.job.in_(bindparam("jobs", expanding=True)))
-_SUBMITTED = (
+_SUBMITTED = Prepared(
     update(schema.study)
     .where(schema.study.c.id == _OF, schema.study.c.submitted < bindparam("upto"))
     .values(submitted=bindparam("upto"))
 )
-_TAKE_STUDY = (
+_TAKE_STUDY = Prepared(
     update(schema.study)
     .where(schema.study.c.id == _OF, ~schema.study.c.known)
     .values(
@@ -57,11 +54,11 @@ _TAKE_STUDY = (
     )
     .returning(schema.study.c.arrivals)
 )
-_WHOLE_CANCELLED = select(schema.cancel.c.job).where(
-    schema.cancel.c.study == _OF, schema.cancel.c.job == ""
+_WHOLE_CANCELLED = Prepared(
+    select(schema.cancel.c.job).where(schema.cancel.c.study == _OF, schema.cancel.c.job == "")
 )
 _COUNTED = tuple(schema.study.c[state.value] for state in State)
-_ADD_FINALS = (
+_ADD_FINALS = Prepared(
     update(schema.study)
     .where(schema.study.c.id == _OF)
     .values(
@@ -77,6 +74,19 @@ _ADD_FINALS = (
         reduce(add, _COUNTED) >= schema.study.c.total,
     )
 )
+#: A study that is not known yet; its id is to be added.
+_NEW_STUDY: Mapping[str, object] = {
+    "known": False,
+    "name": "",
+    "kind": "",
+    "total": 0,
+    "submitted": 0,
+    "succeeded": 0,
+    "failed": 0,
+    "cancelled": 0,
+    "arrivals": 0,
+    "submitted_at": 0.0,
+}
 #: Values bound in one statement; SQLite allowed 999 for a long time.
 _SOME = 500
 #: Jobs of a cancelled study that are looked at together.
@@ -155,24 +165,9 @@ def study_of(item: InboxItem) -> str:
 
 def _lock_studies(connection: Connection, studies: Sequence[str]) -> None:
     """Make sure that each has a row, and hold it."""
-    rows = [
-        {
-            "id": study,
-            "known": False,
-            "name": "",
-            "kind": "",
-            "total": 0,
-            "submitted": 0,
-            "succeeded": 0,
-            "failed": 0,
-            "cancelled": 0,
-            "arrivals": 0,
-            "submitted_at": 0.0,
-        }
-        for study in studies
-    ]
+    rows = [{"id": study, **_NEW_STUDY} for study in studies]
     if rows:
-        connection.execute(_new_studies(connection.dialect.name), rows)
+        _new_studies(connection.dialect.name).run(connection, *rows)
     if connection.dialect.name == "sqlite":
         return  # its write lock holds everything already
     for some in _chunks(studies):
@@ -181,9 +176,9 @@ def _lock_studies(connection: Connection, studies: Sequence[str]) -> None:
 
 
 @cache
-def _new_studies(dialect: str) -> Executable:
-    statement: Executable = schema.inserting(dialect, schema.study).on_conflict_do_nothing()
-    return statement
+def _new_studies(dialect: str) -> Prepared:
+    statement = schema.inserting(dialect, schema.study).on_conflict_do_nothing()
+    return Prepared(statement, columns=("id", *_NEW_STUDY))
 
 
 def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -204,7 +199,7 @@ def _apply_study(connection: Connection, record: StudyRecord) -> bool:
         "its_submitted_at": record.submitted_at,
         "its_record": encode(record),
     }
-    arrivals = connection.execute(_TAKE_STUDY, values).scalar()
+    arrivals = _TAKE_STUDY.run(connection, values).scalar()
     if arrivals is None:
         return False  # it was known
     if _whole_study_cancelled(connection, record.id):
@@ -214,7 +209,7 @@ def _apply_study(connection: Connection, record: StudyRecord) -> bool:
 
 
 def _apply_submitted(connection: Connection, item: JobsSubmitted) -> None:
-    connection.execute(_SUBMITTED, {"of": item.study, "upto": item.upto})
+    _SUBMITTED.run(connection, {"of": item.study, "upto": item.upto})
 
 
 # -- results -------------------------------------------------------------------------------------
@@ -251,9 +246,20 @@ def _apply_results(connection: Connection, results: Sequence[Reported]) -> list[
 def _stored(connection: Connection, jobs: Sequence[str]) -> dict[str, Stored]:
     found: dict[str, Stored] = {}
     for some in _chunks(jobs):
-        for job, attempt, state, worker in connection.execute(_FOUND, {"jobs": some}):
+        size = 1 << (len(some) - 1).bit_length()
+        wanted = {f"job{n}": job for n, job in enumerate([*some, *[some[0]] * (size - len(some))])}
+        for job, attempt, state, worker in _found(size).run(connection, wanted):
             found[job] = Stored(attempt, State(state), worker)
     return found
+
+
+@cache
+def _found(size: int) -> Prepared:
+    """Results of so many jobs, a power of two; where there are fewer, one of them is named again."""
+    table = schema.result
+    jobs = [bindparam(f"job{number}", type_=table.c.job.type) for number in range(size)]
+    columns = select(table.c.job, table.c.attempt, table.c.state, table.c.worker)
+    return Prepared(columns.where(table.c.job.in_(jobs)))
 
 
 def _add_finals(
@@ -266,7 +272,7 @@ def _add_finals(
         arrived = list(group)
         more = {f"more_{state.value}": deltas[study].get(state.value, 0) for state in State}
         values = {"of": study, "more_arrivals": len(arrived), "now": now, **more}
-        last, known, done = connection.execute(_ADD_FINALS, values).one()
+        last, known, done = _ADD_FINALS.run(connection, values).one()
         first = last - len(arrived) + 1
         rows += [_row(each, first + place) for place, each in enumerate(arrived)]
         if known:
@@ -464,4 +470,4 @@ def _lift(connection: Connection, request: RetryRequest) -> list[Cancel]:
 
 
 def _whole_study_cancelled(connection: Connection, study: str) -> bool:
-    return connection.execute(_WHOLE_CANCELLED, {"of": study}).first() is not None
+    return _WHOLE_CANCELLED.run(connection, {"of": study}).first() is not None

@@ -1,11 +1,15 @@
-"""How long the HTTP server waits for a client: uvicorn itself waits for ever for a request to be whole."""
+"""How long the HTTP server waits for a client, and how much of one it takes in.
+
+uvicorn itself waits for ever for a request to be whole, and httptools, which reads requests for it, keeps
+what is not yet a whole header, however long that becomes.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import resource
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 #: Seconds for a request's line and headers, from the connection or the end of the last answer on.
 REQUEST_S = 20.0
@@ -13,10 +17,18 @@ REQUEST_S = 20.0
 DRAIN_S = 60.0
 #: Connections at a time; half of what this process may open, if that is less.
 MAX_CONNECTIONS = 500
+#: Bytes of a request's line and headers together; and of all else between two parts of a body.
+MAX_HEAD_BYTES = 32 * 1024
+#: Requests of one connection that wait for the one before them to be answered.
+MAX_PIPELINED = 16
 
 
-class PatientProtocol(H11Protocol):
-    """Hangs up on clients that send or read too slowly.
+class _TooMuch(ValueError):
+    """Ends the reading of a request; uvicorn answers 400, as to what is no HTTP, and hangs up."""
+
+
+class PatientProtocol(HttpToolsProtocol):
+    """Hangs up on clients that send or read too slowly, or send what is no body without end.
 
     Where there are too many connections, the one that has taken longest over its request makes room, so
     that many slow ones keep nobody else out.
@@ -24,6 +36,9 @@ class PatientProtocol(H11Protocol):
 
     _waiting: asyncio.TimerHandle | None = None
     _draining: asyncio.TimerHandle | None = None
+    #: What came since the last that was part of a body, and of that the line and headers of a request.
+    _others_bytes = 0
+    _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -41,9 +56,44 @@ class PatientProtocol(H11Protocol):
             min(waiting, key=lambda pair: pair[0])[1].transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        self._others_bytes += len(data)
         super().data_received(data)
-        if self._is_answering():
+        if self._others_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._refuse()
+        elif self._is_answering():
             self._stop_waiting()
+
+    def _refuse(self) -> None:
+        if self._is_answering():
+            self.transport.abort()
+        else:
+            self.send_400_response("Too much that is no body.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._others_bytes = self._head_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._count(name, value)
+
+    def _count(self, *parts: bytes) -> None:
+        self._head_bytes += sum(map(len, parts))
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise _TooMuch
+
+    def on_headers_complete(self) -> None:
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise _TooMuch
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        self._others_bytes = 0
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -16,8 +16,6 @@ from queue_runner.collector.patience import PatientProtocol
 from queue_runner.errors import FixThis
 
 _STOP_S = 5.0
-#: Bytes of a request's line and headers together.
-_MAX_HEAD_BYTES = 32 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +89,8 @@ class HttpServer:
 def _config(app: Starlette, certificate: Certificate | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        # where uvloop is installed it would be taken, whose transports raise what asyncio's do not
+        loop="asyncio",
         http=PatientProtocol,
         ws="none",
         lifespan="off",
@@ -99,7 +99,6 @@ def _config(app: Starlette, certificate: Certificate | None) -> uvicorn.Config:
         server_header=False,
         # nobody here looks at where a request came from
         proxy_headers=False,
-        h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
         timeout_graceful_shutdown=int(_STOP_S),
         ssl_certfile=None if certificate is None else certificate.chain,
         ssl_keyfile=None if certificate is None else certificate.key,

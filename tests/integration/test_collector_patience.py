@@ -171,3 +171,63 @@ def test_headers_have_a_size(server: HttpServer) -> None:
         connection.sendall(GET.encode())
         said = _trickle(connection, b"x: " + b"y" * 8000 + b"\r\n", pause_s=0.02)
     assert said.startswith(b"HTTP/1.1 400")
+
+
+_POST = GET.replace("GET /v1/studies", f"POST /v1/studies/{STUDY}/cancel")
+_CHUNKED = f"{_POST}transfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "endless"),
+    [
+        ("GET /", "x" * 8000),
+        (f"{GET}x: ", "y" * 8000),
+        (GET, "y" * 8000),
+        (_CHUNKED, "1;" + "x" * 8000),
+        (f"{_CHUNKED}1", ";" + "x" * 8000),
+        (f"{_CHUNKED}0\r\n", "x: " + "y" * 8000 + "\r\n"),
+        (f"{_CHUNKED}0\r\nx: ", "y" * 8000),
+        (f"{GET}transfer-encoding: chunked\r\n\r\n", "x" * 8000),
+    ],
+)
+def test_what_is_no_body_has_a_size(
+    server: HttpServer, monkeypatch: pytest.MonkeyPatch, begin: str, endless: str
+) -> None:
+    monkeypatch.setattr(patience, "REQUEST_S", 600.0)
+    monkeypatch.setattr(bodies, "GRACE_S", 600.0)
+    begun = time.monotonic()
+    with _connect(server) as connection:
+        connection.sendall(begin.encode())
+        said = _trickle(connection, endless.encode(), pause_s=0.02)
+    assert b" 200 " not in said.partition(b"\r\n")[0] or begin.startswith(GET)
+    assert time.monotonic() - begun < 60
+    eventually(lambda: _open(server) == 0)
+
+
+def test_requests_that_wait_for_others_are_few(server: HttpServer) -> None:
+    with _connect(server) as connection:
+        connection.sendall(f"{GET}\r\n".encode() * 1000)
+        said = b""
+        while heard := _received(connection):
+            said += heard
+    assert said.count(b"HTTP/1.1 200") <= patience.MAX_PIPELINED + 1
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    assert httpx.get(f"{server.url}/v1/studies", headers=headers, timeout=30).is_success
+
+
+def _received(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(65536)
+    except ConnectionError:
+        return b""
+
+
+def test_a_few_requests_at_once_are_answered_in_their_order(server: HttpServer) -> None:
+    paths = ["/v1/studies", "/v1/nothing", f"/v1/studies/{STUDY}", "/v1/studies/none"]
+    with _connect(server) as connection:
+        requests = [GET.replace("/v1/studies", path) for path in paths]
+        connection.sendall(("\r\n".join(requests) + "connection: close\r\n\r\n").encode())
+        said = b""
+        while heard := _received(connection):
+            said += heard
+    assert [int(part[:3]) for part in said.split(b"HTTP/1.1 ")[1:]] == [200, 404, 200, 404]
