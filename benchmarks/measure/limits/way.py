@@ -5,7 +5,7 @@ As a queue with these stations can have it at best in Python: raw clients, one t
 that nobody reads, and a socket for the answer. Persistent messages, acknowledged when what follows from them
 is stored, as everywhere here.
 
-`RedisPromises` is the same way with what queue-runner promises besides: that nothing is sent which is done
+`Promises` is the same way with what queue-runner promises besides: that nothing is sent which is done
 already, for which the collector is asked; that the study is known, for which there is a second message; and
 that a function harms no worker, for which it has a process of its own. Still nothing is in any of them.
 """
@@ -21,33 +21,36 @@ import sys
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, ClassVar
-
-import pika
-from redis import Redis
+from typing import Any
 
 from measure.contender import Contender, Effort, Figures, Place, lone_jobs
 from measure.limits.base import BODY
 
-_JOBS, _RESULTS, _GROUP = "way-jobs", "way-results", "group"
+JOBS, RESULTS = "way-jobs", "way-results"
 _WARM_UP = 20
-_PERSISTENT = pika.BasicProperties(delivery_mode=2)
+#: All that a process needs to be one that calls functions.
+_FUNCTION = "import os\nwhile job := os.read(0, 65536): os.write(1, job)"
+_STUDY_BYTES, _UNKNOWN, _KNOWN = 8, b"0", b"1"
+
+#: Run in the worker's process, with a broker's URL; in the collector's, with a port and a database besides.
+Worker = Callable[[str], None]
+Collector = Callable[[str, int, Path], None]
 
 
-class _Way(Contender):
+class Way(Contender):
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        self._broker = os.environ["BENCH_BROKER"]
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.broker = os.environ.get("BENCH_BROKER", "")
+        self.listener = socket.create_server(("127.0.0.1", 0))
         self._processes: list[Any] = []
 
     @abstractmethod
-    def stations(self) -> tuple[Callable[[str], None], Callable[[str, int, Path], None]]:
-        """What runs in the processes of worker and collector: of a broker's URL; of a port and a database."""
+    def stations(self) -> tuple[Worker, Collector]:
+        """What runs in the processes of worker and collector."""
 
     @abstractmethod
     def connect(self) -> None:
@@ -59,24 +62,28 @@ class _Way(Contender):
 
     def start(self) -> None:
         self.connect()
-        context = get_context("spawn")
-        port = self._listener.getsockname()[1]
-        database = self.place.folder / "way.sqlite"
         worker, collector = self.stations()
-        self._processes = [
-            context.Process(target=worker, args=(self._broker,), daemon=True),
-            context.Process(target=collector, args=(self._broker, port, database), daemon=True),
-        ]
-        for process in self._processes:
-            process.start()
-        self._answers, _ = self._listener.accept()
+        self.run(worker, self.broker)
+        self.run(
+            collector,
+            self.broker,
+            self.listener.getsockname()[1],
+            self.place.folder / "way.sqlite",
+        )
+        self._answers, _ = self.listener.accept()
+
+    def run(self, target: Callable[..., None], *arguments: object) -> None:
+        """In a process of its own, until `stop`."""
+        process = get_context("spawn").Process(target=target, args=arguments, daemon=True)
+        process.start()
+        self._processes.append(process)
 
     def stop(self) -> None:
         for process in self._processes:
             process.kill()
             process.join()
         self._answers.close()
-        self._listener.close()
+        self.listener.close()
 
     def measure(self, workload: str, effort: Effort) -> Figures:
         for _ in range(_WARM_UP):
@@ -91,7 +98,7 @@ class _Way(Contender):
         return time.perf_counter() - began
 
 
-class _Collecting:
+class Collecting:
     """Results become rows, and are told then."""
 
     def __init__(self, port: int, path: Path) -> None:
@@ -100,74 +107,30 @@ class _Collecting:
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=NORMAL")
         self._database.execute("CREATE TABLE result (number INTEGER PRIMARY KEY, body BLOB)")
-        self._client = socket.create_connection(("127.0.0.1", port))
-        self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._database.execute("CREATE TABLE study (id BLOB PRIMARY KEY)")
+        self._client = _connected(port)
 
     def take(self, body: bytes) -> None:
-        self._database.execute("INSERT INTO result (body) VALUES (?)", (body,))
-        self._client.sendall(body)
-
-    def know_studies(self) -> None:
-        self._database.execute("CREATE TABLE study (id BLOB PRIMARY KEY)")
-
-    def know(self, study: bytes) -> None:
-        self._database.execute("INSERT INTO study VALUES (?)", (study,))
+        if len(body) == _STUDY_BYTES:
+            self._database.execute("INSERT INTO study VALUES (?)", (body,))
+        else:
+            self._database.execute("INSERT INTO result (body) VALUES (?)", (body,))
+            self._client.sendall(body)
 
 
-# -- Redis -------------------------------------------------------------------------------------------
+# -- promises --------------------------------------------------------------------------------------
 
 
-def _read_one(redis: Any, stream: str) -> tuple[bytes, bytes]:
-    while True:
-        if found := redis.xreadgroup(_GROUP, "one", {stream: ">"}, count=1, block=10_000):
-            ((_, ((number, entry),)),) = found
-            return number, entry[b"body"]
+class Promises(Way):
+    """Mixed into the way over a broker."""
 
-
-def _redis_worker(url: str) -> None:
-    redis: Any = Redis.from_url(url)
-    while True:
-        number, body = _read_one(redis, _JOBS)
-        with redis.pipeline(transaction=True) as ending:
-            ending.xadd(_RESULTS, {b"body": body}).xack(_JOBS, _GROUP, number).xdel(_JOBS, number)
-            ending.execute()
-
-
-def _redis_collector(url: str, port: int, path: Path) -> None:
-    redis: Any = Redis.from_url(url)
-    collecting = _Collecting(port, path)
-    while True:
-        number, body = _read_one(redis, _RESULTS)
-        collecting.take(body)
-        with redis.pipeline(transaction=True) as ending:
-            ending.xack(_RESULTS, _GROUP, number).xdel(_RESULTS, number)
-            ending.execute()
-
-
-class RedisWay(_Way):
-    packages: ClassVar[Sequence[str]] = ("redis", "hiredis")
-
-    def stations(self) -> tuple[Callable[[str], None], Callable[[str, int, Path], None]]:
-        return _redis_worker, _redis_collector
-
-    def connect(self) -> None:
-        self._redis: Any = Redis.from_url(self._broker)
-        for stream in (_JOBS, _RESULTS):
-            self._redis.xgroup_create(stream, _GROUP, mkstream=True)
-
-    def send(self) -> None:
-        self._redis.xadd(_JOBS, {b"body": BODY})
-
-
-class RedisPromises(RedisWay):
-    """Its bodies begin with a number: the study that they are of."""
-
-    def stations(self) -> tuple[Callable[[str], None], Callable[[str, int, Path], None]]:
-        return _careful_worker, _knowing_collector
+    @abstractmethod
+    def tell(self, study: bytes) -> None:
+        """The collector, of a study, until that is stored."""
 
     def start(self) -> None:
         super().start()
-        self._questions, _ = self._listener.accept()
+        self._questions, _ = self.listener.accept()
         self._studies = itertools.count(1)
 
     def stop(self) -> None:
@@ -179,48 +142,30 @@ class RedisPromises(RedisWay):
         self._questions.sendall(study)
         if self._questions.recv(1) != _UNKNOWN:
             raise RuntimeError("a study is known that was never sent")
-        self._redis.xadd(_JOBS, {b"body": BODY})
-        self._redis.xadd(_RESULTS, {b"body": study})
+        super().send()  # type: ignore[safe-super]  # the way's that this is mixed into
+        self.tell(study)
 
 
-#: All that a process needs to be one that calls functions.
-_FUNCTION = "import os\nwhile job := os.read(0, 65536): os.write(1, job)"
-_STUDY_BYTES, _UNKNOWN, _KNOWN = 8, b"0", b"1"
-
-
-def _careful_worker(url: str) -> None:
-    redis: Any = Redis.from_url(url)
+@contextmanager
+def function() -> Iterator[Callable[[bytes], bytes]]:
+    """Call a function in a process of its own."""
     with subprocess.Popen(
         [sys.executable, "-c", _FUNCTION], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as function:
-        assert function.stdin is not None
-        assert function.stdout is not None
-        asks, answers = function.stdin.fileno(), function.stdout.fileno()
-        while True:
-            number, body = _read_one(redis, _JOBS)
-            os.write(asks, body)
-            result = os.read(answers, len(body))
-            with redis.pipeline(transaction=True) as ending:
-                ending.xadd(_RESULTS, {b"body": result}).xack(_JOBS, _GROUP, number)
-                ending.xdel(_JOBS, number).execute()
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        asks, answers = process.stdin.fileno(), process.stdout.fileno()
+
+        def call(job: bytes) -> bytes:
+            os.write(asks, job)
+            return os.read(answers, len(job))
+
+        yield call
 
 
-def _knowing_collector(url: str, port: int, path: Path) -> None:
-    redis: Any = Redis.from_url(url)
-    collecting = _Collecting(port, path)
-    asking = socket.create_connection(("127.0.0.1", port))
-    asking.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    collecting.know_studies()
-    threading.Thread(target=_answer, args=(asking, path), daemon=True).start()
-    while True:
-        number, body = _read_one(redis, _RESULTS)
-        if len(body) == _STUDY_BYTES:
-            collecting.know(body)
-        else:
-            collecting.take(body)
-        with redis.pipeline(transaction=True) as ending:
-            ending.xack(_RESULTS, _GROUP, number).xdel(_RESULTS, number)
-            ending.execute()
+def answering(port: int, path: Path) -> None:
+    """Tell the client which studies are known, in a thread."""
+    threading.Thread(target=_answer, args=(_connected(port), path), daemon=True).start()
 
 
 def _answer(asking: socket.socket, path: Path) -> None:
@@ -230,71 +175,7 @@ def _answer(asking: socket.socket, path: Path) -> None:
         asking.sendall(_UNKNOWN if row is None else _KNOWN)
 
 
-# -- RabbitMQ ----------------------------------------------------------------------------------------
-
-
-class _Consumer:
-    """`take` is called with each message of a queue, and says whether that is over; else it is when what it
-    has published is confirmed.
-    """
-
-    def __init__(self, url: str, queue: str, take: Callable[[bytes, Any], bool]) -> None:
-        self._queue, self._take = queue, take
-        self._connection = pika.SelectConnection(
-            pika.URLParameters(url), on_open_callback=self._opened
-        )
-
-    def run(self) -> None:
-        self._connection.ioloop.start()
-
-    def _opened(self, connection: Any) -> None:
-        connection.channel(on_open_callback=self._consume)
-
-    def _consume(self, channel: Any) -> None:
-        channel.confirm_delivery(lambda _: self._acknowledge())
-        channel.basic_qos(prefetch_count=1)
-        channel.basic_consume(self._queue, self._on_message)
-
-    def _on_message(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        self._acknowledge = partial(channel.basic_ack, method.delivery_tag)
-        if self._take(body, channel):
-            self._acknowledge()
-
-
-def _rabbitmq_worker(url: str) -> None:
-    def take(body: bytes, channel: Any) -> bool:
-        channel.basic_publish("", _RESULTS, body, _PERSISTENT)
-        return False
-
-    _Consumer(url, _JOBS, take).run()
-
-
-def _rabbitmq_collector(url: str, port: int, path: Path) -> None:
-    collecting = _Collecting(port, path)
-
-    def take(body: bytes, channel: Any) -> bool:
-        collecting.take(body)
-        return True
-
-    _Consumer(url, _RESULTS, take).run()
-
-
-class RabbitmqWay(_Way):
-    packages: ClassVar[Sequence[str]] = ("pika",)
-
-    def stations(self) -> tuple[Callable[[str], None], Callable[[str, int, Path], None]]:
-        return _rabbitmq_worker, _rabbitmq_collector
-
-    def connect(self) -> None:
-        self._connection = pika.BlockingConnection(pika.URLParameters(self._broker))
-        self._channel = self._connection.channel()
-        for queue in (_JOBS, _RESULTS):
-            self._channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum"})
-        self._channel.confirm_delivery()
-
-    def send(self) -> None:
-        self._channel.basic_publish("", _JOBS, BODY, _PERSISTENT)
-
-    def stop(self) -> None:
-        super().stop()
-        self._connection.close()
+def _connected(port: int) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
