@@ -365,7 +365,7 @@ def test_what_a_killed_worker_left_is_swept_by_the_next_one(tmp_path: Path) -> N
     assert is_running(pid)
     runtime = ProcessRuntime(scratch)
     try:
-        assert runtime.sweep() == 1
+        runtime.sweep()
         assert not is_running(pid)
         assert [path.name for path in scratch.iterdir()] == [runtime.folder.name]
     finally:
@@ -391,7 +391,7 @@ def test_what_a_worker_in_a_container_runs_is_left_alone(tmp_path: Path, where: 
     runtime = ProcessRuntime(tmp_path / "scratch")
     try:
         eventually(lambda: (tmp_path / "begun").exists())
-        assert runtime.sweep() == 0
+        runtime.sweep()
         assert is_running(job.pid)
     finally:
         runtime.close()

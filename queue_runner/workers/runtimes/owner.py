@@ -154,7 +154,9 @@ def _locked(lock: Path) -> bool:
     except OSError:
         return True  # another user's: not ours to judge
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # shared: a janitor and a worker that starts may ask at the same time, and would take each other for
+        # the owner
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,23 @@ def test_what_a_worker_that_was_killed_while_starting_has_left_goes_later(tmp_pa
     assert left.exists()
     owner.sweep(tmp_path, begun_s=0.0)
     assert not left.exists()
+
+
+def test_who_asks_whether_an_owner_lives_does_not_pass_for_it(tmp_path: Path) -> None:
+    made = owner.Owner(tmp_path)
+    assert _answers(made.lock) == {True}
+    dead = tmp_path / "dead" / "lock"
+    dead.parent.mkdir()
+    dead.touch()
+    assert _answers(dead) == {False}
+    made.close()
+
+
+def _answers(lock: Path) -> set[bool]:
+    """Of its janitor and workers that start just then, again and again."""
+
+    def ask(_: int) -> set[bool]:
+        return {owner.held(lock) for _ in range(500)}
+
+    with ThreadPoolExecutor(4) as pool:
+        return set[bool]().union(*pool.map(ask, range(4)))
