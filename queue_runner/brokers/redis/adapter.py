@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from queue_runner.brokers.base import (
     MAX_BODY_BYTES,
@@ -44,7 +45,10 @@ from queue_runner.errors import BrokerRefused, TooBig
 #: A waiting lease looks again after so many seconds though nobody woke it: a claim that was made
 #: meanwhile may have lapsed, and telling every waiting consumer of every claim would cost more.
 _LOOK_S = 1.0
+#: As far as Lua counts.
 _NO_LIMIT = 2**53
+#: Bytes of bodies after which a lease claims no more: ANSWER_BYTES in lease.lua.
+_ANSWER_BYTES = 4 * 1024 * 1024
 #: Dead letters that are asked for at once: each may be as large as a message may be.
 _LETTERS = 10
 _LETTER_ID = re.compile(r"[0-9]{1,18}")
@@ -63,9 +67,43 @@ def open_redis(url: str) -> RedisBroker:
     return RedisBroker(Link(parse(url)))
 
 
+@dataclass(frozen=True, slots=True)
+class _Most:
+    """What a lease may take: messages, sizes together, size of one."""
+
+    count: int
+    room: int
+    size: int
+
+    def left(self, found: Sequence[Delivery]) -> int:
+        """The size up to which everything was taken that was ready; 0 where some of it may be left."""
+        if len(found) == self.count or sum(len(each.body) for each in found) >= _ANSWER_BYTES:
+            return 0
+        taken = 0 if self.room == _NO_LIMIT else sum(each.size for each in found)
+        return min(self.room - taken, self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Drained:
+    """When `seen` was the last wake-up, nothing was ready in these queues of a size up to `fit`; and until
+    that monotonic second nothing becomes so without a wake-up, as far as is known.
+    """
+
+    queues: Sequence[str]
+    fit: int
+    seen: bytes
+    until: float
+
+    def tells(self, queues: Sequence[str], most: _Most) -> bool:
+        """Whether such a lease finds nothing before the next wake-up."""
+        fits = min(most.room, most.size) <= self.fit
+        return fits and queues == self.queues and time.monotonic() < self.until
+
+
 class RedisBroker(Broker):
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._drained: _Drained | None = None
         self._subscriptions: set[RedisSubscription] = set()
         self._lock = threading.Lock()
 
@@ -93,23 +131,31 @@ class RedisBroker(Broker):
         check_lease(queues, limit, lease_s)
         # a queue named twice would be waited for twice, which the server refuses
         queues = list(dict.fromkeys(queues))
-        room = _NO_LIMIT if room is None else room
-        max_size = _NO_LIMIT if max_size is None else max_size
+        most = _Most(min(limit, CHUNK), _or_no_limit(room), _or_no_limit(max_size))
         # a claim is this call's alone even where ids come again, after a failover that lost some
         token = secrets.token_hex(4)
-        wanted = (min(limit, CHUNK), milliseconds(lease_s), room, max_size, token, *queues)
+        wanted = (most.count, milliseconds(lease_s), most.room, most.size, token, *queues)
+        self._link.check_open()
         wait_end = time.monotonic() + max(wait_s, 0.0)
+        end = wait_end + timeout_s
+        drained = self._drained
+        if wait_s > 0 and drained is not None and drained.tells(queues, most):
+            # who takes one message after the other need not ask whether there is one before waiting for it
+            self._await_news(drained, wait_end, end)
         while True:
-            rows, seen, next_ms = self._link.run(wait_end + timeout_s, scripts.LEASE, *wanted)
-            left_s = wait_end - time.monotonic()
-            if rows or left_s <= 0:
-                return [each for row in rows for each in deliveries_of(queues, row)]
-            next_s = next_ms / 1000 if next_ms >= 0 else _LOOK_S
-            self._await_news(queues, seen, min(left_s, next_s, _LOOK_S), wait_end + timeout_s)
+            rows, seen, next_ms = self._link.run(end, scripts.LEASE, *wanted)
+            found = [each for row in rows for each in deliveries_of(queues, row)]
+            next_s = min(next_ms / 1000, _LOOK_S) if next_ms >= 0 else _LOOK_S
+            drained = _Drained(queues, most.left(found), seen, time.monotonic() + next_s)
+            self._drained = drained
+            if found or time.monotonic() >= wait_end:
+                return found
+            self._await_news(drained, wait_end, end)
 
-    def _await_news(self, queues: Sequence[str], seen: bytes, wait_s: float, end: float) -> None:
-        streams = [f"{self._link.root}:w:{queue}" for queue in queues]
-        ids = [b"%s-0" % seen] * len(queues)
+    def _await_news(self, drained: _Drained, wait_end: float, end: float) -> None:
+        wait_s = max(0.0, min(wait_end, drained.until) - time.monotonic())
+        streams = [f"{self._link.root}:w:{queue}" for queue in drained.queues]
+        ids = [b"%s-0" % drained.seen] * len(streams)
         # 0 would block for ever
         block_ms = max(1, milliseconds(wait_s))
         block = ("COUNT", 1, "BLOCK", block_ms, "STREAMS", *streams, *ids)
@@ -239,3 +285,7 @@ class RedisBroker(Broker):
             subscriptions = list(self._subscriptions)
         for subscription in subscriptions:
             subscription.close()
+
+
+def _or_no_limit(most: int | None) -> int:
+    return _NO_LIMIT if most is None else most
