@@ -13,7 +13,8 @@ from pathlib import Path
 
 from queue_runner.workers.runtimes import owner as owners
 
-_DISMISSED = b"."
+#: What the worker says while it lives.
+_DISMISSED, _NOW = b".", b"!"
 
 
 class Janitor:
@@ -28,8 +29,8 @@ class Janitor:
         )
 
     def close(self) -> None:
-        """Let it do its work now."""
-        self._process.communicate()
+        """Let it remove the containers now; the worker does the rest itself."""
+        self._process.communicate(_NOW)
 
     def leave(self) -> None:
         """Let it wait for a successor of the worker, and do its work if there is none in time."""
@@ -45,13 +46,13 @@ class Janitor:
 
 def main(lock: str, *containers: str) -> None:
     """Wait for the end of standard input, then tidy up after the owner of `lock`."""
-    if sys.stdin.buffer.read() == _DISMISSED:
-        return
-    if owners.await_successor(Path(lock)):
+    said = sys.stdin.buffer.read()
+    if said == _DISMISSED or owners.await_successor(Path(lock)):
         return
     if containers:
         _remove_containers(lock)
-    owners.tidy(Path(lock))
+    if said != _NOW:
+        owners.tidy(Path(lock))
 
 
 def _remove_containers(lock: str) -> None:

@@ -29,6 +29,8 @@ _BEGUN_S = 600.0
 _TEMPORARY = "queue-runner-"
 #: Seconds between two looks for a successor.
 _LOOK_S = 0.2
+#: Seconds that a process may take from the end of its first file to that of its lock, and between looks.
+_DYING_S, _DYING_LOOK_S = 10.0, 0.02
 
 
 class Owner:
@@ -118,10 +120,18 @@ def folders(scratch: Path) -> Iterator[Path]:
 
 
 def tidy(lock: Path) -> None:
-    """End the processes and remove the folders of one owner that is dead; nothing if it lives."""
-    if lock.parent.name.startswith(_PREFIX) and not held(lock):
-        kill_marked(OWNER, str(lock))
-        _remove(lock.parent)
+    """End the processes and remove the folders of an owner that is dead, or dying; nothing if it lives."""
+    if not lock.parent.name.startswith(_PREFIX):
+        return
+    # the kernel closes the files of one that was killed in an order of its own: its end of a pipe may be gone
+    # before its lock is
+    end = time.monotonic() + _DYING_S
+    while held(lock):
+        if time.monotonic() >= end:
+            return
+        time.sleep(_DYING_LOOK_S)
+    kill_marked(OWNER, str(lock))
+    _remove(lock.parent)
 
 
 def _remove(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -57,3 +58,25 @@ def _answers(lock: Path) -> set[bool]:
 
     with ThreadPoolExecutor(4) as pool:
         return set[bool]().union(*pool.map(ask, range(4)))
+
+
+def test_a_janitor_waits_for_the_lock_of_a_worker_that_is_just_dying(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = owner.Owner(tmp_path)
+    asked = threading.Event()
+
+    def held(lock: Path) -> bool:
+        answer = really_held(lock)
+        asked.set()
+        return answer
+
+    really_held = owner.held
+    monkeypatch.setattr(owner, "held", held)
+    with ThreadPoolExecutor(1) as pool:
+        tidied = pool.submit(owner.tidy, made.lock)
+        assert asked.wait(10)
+        made.hand_over("nobody", 0.0)  # so that it leaves its folder
+        made.close()
+        tidied.result(30)
+    assert list(tmp_path.iterdir()) == []
