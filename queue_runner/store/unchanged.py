@@ -1,11 +1,12 @@
 """Folders that were packed before, and whose files the system says have not changed since.
 
-Who tries one point after another submits a study for each, with the same template: packing and hashing that
-takes longer than anything else that a client does for one job.
+Who tries one point after another submits a study for each, with the same template. Packing and hashing it is
+felt where a job is short, and where a mesh is in it.
 
 A file is as it was when its inode, size and mode are, and both its times to the nanosecond. The time of the
 last change of an inode (`ctime`) is the kernel's: no program can set it. Files are opened to be asked, for
-over NFS only that brings what the server knows of them now (close-to-open consistency, nfs(5)).
+over NFS only that brings what the server knows of them now (close-to-open consistency, nfs(5)). What another
+program writes to a file that it has mapped into its memory may show late in these times (mmap(2)).
 """
 
 from __future__ import annotations
