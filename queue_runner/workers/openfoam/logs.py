@@ -118,7 +118,11 @@ def tail(path: Path) -> str:
 def diagnose(step: str, tail: str, folder: Path) -> Diagnosis | None:
     """Why a program of OpenFOAM failed, as its log says it."""
     if _FPE.search(tail):
-        return Diagnosis(Reason.DIVERGED, f"{step} stopped with a floating point exception")
+        text = (
+            f"{step} stopped with a floating point exception: a value grew beyond all bounds. A smaller"
+            " deltaT, or other parameters, may prevent that"
+        )
+        return Diagnosis(Reason.DIVERGED, text)
     fatal = _FATAL.search(tail)
     if fatal is None:
         return None
