@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +15,9 @@ import pytest
 
 from queue_runner.brokers import Broker, Message, connect
 from queue_runner.brokers.rabbitmq import consumers, spares
+from queue_runner.brokers.rabbitmq.adapter import RabbitBroker
 from queue_runner.brokers.rabbitmq.chan import Chan
+from queue_runner.brokers.rabbitmq.envelope import Letter
 from queue_runner.testing.contract.bench import PATIENCE_S, eventually
 
 LANES = [(0, 1), (1, 1), (0, 2), (1, 2)]
@@ -82,6 +85,42 @@ def test_what_comes_when_they_stop_is_others_and_no_attempt_is_counted(
     found = other.lease(["q"], len(LANES), PATIENCE_S)
     assert [each.attempt for each in found] == [1] * len(LANES)
     assert other.settle(done=found) == []
+
+
+@pytest.mark.usefixtures("unhurried")
+@pytest.mark.parametrize("counted", [True, False])
+def test_what_is_here_and_nobodys_counts_as_ready(
+    broker: Broker, other: Broker, counted: bool
+) -> None:
+    in_a_row(broker, other)
+    other.publish([Message("q", b"%d%d" % lane, priority=lane[0], size=lane[1]) for lane in LANES])
+    eventually(lambda: other.depth("q").ready == 0)
+    if counted:
+        assert broker.depth("q").ready == len(LANES)
+    else:
+        assert broker.purge("q") == len(LANES)
+        assert other.depth("q").ready == 0
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_a_close_that_meets_what_is_on_its_way_back_leaves_no_copy(
+    broker: Broker, other: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(broker, RabbitBroker)
+    copied, post = threading.Event(), broker._machine.post
+    send = post.send
+
+    async def slowly(letters: Sequence[Letter]) -> None:
+        await send(letters)
+        copied.set()
+        await asyncio.sleep(0.5)  # until the server confirms it
+
+    in_a_row(broker, other)
+    monkeypatch.setattr(post, "send", slowly)
+    other.publish([Message("q", b"only")])
+    assert copied.wait(PATIENCE_S)  # nobody came back for it
+    broker.close()
+    eventually(lambda: other.depth("q").ready == 1)
 
 
 @pytest.mark.usefixtures("unhurried")

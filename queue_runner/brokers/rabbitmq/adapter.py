@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -38,9 +37,6 @@ from queue_runner.brokers.rabbitmq.want import Want
 from queue_runner.errors import BrokerUnavailable
 
 T = TypeVar("T")
-
-#: How long `close` waits for the server's farewell before it hangs up.
-_FAREWELL_S = 3.0
 
 
 class RabbitBroker(Broker):
@@ -140,12 +136,7 @@ class RabbitBroker(Broker):
         return describe(properties, self._address)
 
     def close(self) -> None:
-        self._io.close(self._farewell())
-
-    async def _farewell(self) -> None:
-        with suppress(TimeoutError, Lost):
-            async with asyncio.timeout(_FAREWELL_S):
-                await self._machine.close()
+        self._io.close(self._machine.close())
 
     def _run(self, work: Callable[[], Awaitable[T]], timeout_s: float, what: str) -> T:
         return self._io.run(self._persist(work, timeout_s, what))

@@ -7,8 +7,8 @@ request ends, with its answer or with `Lost`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pika
@@ -38,16 +38,14 @@ class Chan:
     @classmethod
     async def open(cls, connection: Any) -> Chan:
         chan = cls()
-        opened = chan._expect()
-        try:
-            raw = connection.channel(on_open_callback=lambda _: fulfil(opened, None))
-        except exceptions.NoFreeChannels as error:
-            raise BrokerRefused(
-                "this connection has no channel left: there are too many combinations of queue,"
-                " priority and size. Use fewer, or raise channel_max in rabbitmq.conf."
-            ) from error
-        except exceptions.AMQPError as error:
-            raise lost(error) from error
+        with chan._expecting() as opened:
+            try:
+                raw = connection.channel(on_open_callback=lambda _: fulfil(opened, None))
+            except exceptions.NoFreeChannels as error:
+                raise BrokerRefused(
+                    "this connection has no channel left: there are too many combinations of queue,"
+                    " priority and size. Use fewer, or raise channel_max in rabbitmq.conf."
+                ) from error
         chan._raw = raw
         raw.taker = _drop
         raw.add_on_close_callback(lambda _, reason: chan._closed(reason))
@@ -97,12 +95,9 @@ class Chan:
     async def get(self, queue: str) -> tuple[Any, Any, bytes] | None:
         """One message, or None where there is none. `Lost` with code 404 where there is no such queue."""
         async with self._turn:
-            answer = self._expect()
-            self._empty = answer
-            try:
+            with self._expecting() as answer:
+                self._empty = answer
                 self.raw.basic_get(queue, lambda _, *found: fulfil(answer, found))
-            except exceptions.AMQPError as error:
-                raise lost(error) from error
             found: tuple[Any, Any, bytes] | None = await self._answer(answer)
             return found
 
@@ -159,19 +154,24 @@ class Chan:
 
     async def _exchange(self, request: str, args: Any, options: Any) -> Any:
         async with self._turn:
-            answer = self._expect()
-            try:
+            with self._expecting() as answer:
                 getattr(self.raw, request)(
                     *args, callback=lambda frame: fulfil(answer, frame), **options
                 )
-            except exceptions.AMQPError as error:
-                raise lost(error) from error
             return await self._answer(answer)
 
-    def _expect(self) -> asyncio.Future[Any]:
+    @contextmanager
+    def _expecting(self) -> Iterator[asyncio.Future[Any]]:
+        """The answer to what is asked for inside. Raises `Lost` where that cannot be sent."""
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._calls.add(answer)
-        return answer
+        try:
+            yield answer
+        except BaseException as error:
+            self._calls.discard(answer)
+            if isinstance(error, exceptions.AMQPError):
+                raise lost(error) from error
+            raise
 
     async def _answer(self, answer: asyncio.Future[Any]) -> Any:
         try:

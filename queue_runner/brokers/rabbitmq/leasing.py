@@ -151,8 +151,10 @@ class Leasing:
             for claim in work.result():
                 self._spares.put(claim)
 
-    async def close(self) -> None:
+    async def rest(self) -> None:
+        """Have what came here, and no call has taken, back in its lane."""
         await self._standing.end()
+        await self._spares.empty()
 
     async def _serve(self, call: _Call) -> list[Claim]:
         try:

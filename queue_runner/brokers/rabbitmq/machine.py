@@ -29,6 +29,9 @@ from queue_runner.brokers.rabbitmq.taps import Claim, State, Taps
 from queue_runner.brokers.rabbitmq.topology import Names
 from queue_runner.brokers.rabbitmq.want import Want
 
+#: How long `close` waits for what is to go back, and then for the server's farewell before it hangs up.
+_REST_S, _FAREWELL_S = 2.0, 2.0
+
 
 class Machine:
     """Two connections: a server that is short of memory or disk stops reading from those that publish,
@@ -50,7 +53,7 @@ class Machine:
         self.lapses = Lapses(self.taps)
         self.holding = Holding(io, self.taps, self.publisher, address.hold_s)
         self.dead_letters = DeadLetters(self.incoming, self.post, names)
-        self.stock = Stock(self.incoming, self.catalogue, names)
+        self.stock = Stock(self.incoming, self.catalogue, self.leasing, names)
         self.subscriptions: weakref.WeakSet[RabbitSubscription] = weakref.WeakSet()
 
     def asking(
@@ -104,10 +107,12 @@ class Machine:
     async def close(self) -> None:
         for subscription in self.subscriptions:
             subscription.end()
-        with suppress(Lost):  # then they return by themselves
-            await self.leasing.close()
-            await self.spares.empty()
-        await asyncio.gather(self.incoming.close(), self.outgoing.close())
+        with suppress(TimeoutError, Lost):  # then they return by themselves
+            async with asyncio.timeout(_REST_S):
+                await self.leasing.rest()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL_S):
+                await asyncio.gather(self.incoming.close(), self.outgoing.close())
 
 
 def _delivery(claim: Claim) -> Delivery:

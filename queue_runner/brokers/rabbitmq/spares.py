@@ -30,6 +30,7 @@ class Spares:
         self._bell = bell
         self._give_back = give_back
         self._claims: defaultdict[Lane, list[Claim]] = defaultdict(list)
+        self._returning: set[asyncio.Task[None]] = set()
 
     def put(self, claim: Claim) -> None:
         if claim.state is not State.SPARE:
@@ -54,11 +55,12 @@ class Spares:
         return taken
 
     async def empty(self) -> None:
-        """Give all back now."""
+        """Give all back now, and wait until none is on its way: there are two of what is broken off then."""
         claims = [claim for lane in list(self._claims) for claim in self._alive(lane)]
         self._claims.clear()
-        if claims:
-            await self._give_back(claims)
+        self._return(claims)
+        while self._returning:
+            await asyncio.wait(self._returning)
 
     def _alive(self, lane: Lane) -> list[Claim]:
         alive = [claim for claim in self._claims.get(lane, ()) if claim.state is State.SPARE]
@@ -68,4 +70,10 @@ class Spares:
     def _expire(self, claim: Claim) -> None:
         if claim in self._alive(claim.lane):
             self._claims[claim.lane].remove(claim)
-            self._io.spawn(self._give_back([claim]))
+            self._return([claim])
+
+    def _return(self, claims: Sequence[Claim]) -> None:
+        if claims:
+            task = self._io.spawn(self._give_back(claims))
+            self._returning.add(task)
+            task.add_done_callback(self._returning.discard)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from queue_runner.brokers.base import Depth
 from queue_runner.brokers.rabbitmq.catalogue import Catalogue
 from queue_runner.brokers.rabbitmq.chan import Chan
-from queue_runner.brokers.rabbitmq.leasing import together
+from queue_runner.brokers.rabbitmq.leasing import Leasing, together
 from queue_runner.brokers.rabbitmq.link import Link
 from queue_runner.brokers.rabbitmq.topology import Names
 
@@ -16,12 +16,14 @@ _Request = Callable[[Chan, str], Awaitable[int]]
 
 
 class Stock:
-    def __init__(self, link: Link, catalogue: Catalogue, names: Names) -> None:
+    def __init__(self, link: Link, catalogue: Catalogue, leasing: Leasing, names: Names) -> None:
         self._link = link
         self._catalogue = catalogue
+        self._leasing = leasing
         self._names = names
 
     async def depth(self, queue: str) -> Depth:
+        await self._leasing.rest()
         await self._catalogue.refresh()
         ready = await self._sum(Chan.ready, self._lanes(queue))
         delayed = await self._sum(Chan.ready, self._delays(queue))
@@ -30,6 +32,7 @@ class Stock:
 
     async def purge(self, queue: str) -> int:
         """Delayed ones first, or some might become ready behind our back."""
+        await self._leasing.rest()
         await self._catalogue.refresh()
         delayed = await self._sum(Chan.purge, self._delays(queue))
         return delayed + await self._sum(Chan.purge, self._lanes(queue))

@@ -29,8 +29,8 @@ class Janitor:
         )
 
     def close(self) -> None:
-        """Let it remove the containers now; the worker does the rest itself."""
-        self._process.communicate(_NOW)
+        """Let it remove the containers now; the worker does the rest itself. Idempotent."""
+        self._say(_NOW)
 
     def leave(self) -> None:
         """Let it wait for a successor of the worker, and do its work if there is none in time."""
@@ -41,7 +41,11 @@ class Janitor:
 
     def dismiss(self) -> None:
         """Let it end, for nothing is left."""
-        self._process.communicate(_DISMISSED)
+        self._say(_DISMISSED)
+
+    def _say(self, word: bytes) -> None:
+        if self._process.returncode is None:
+            self._process.communicate(word)
 
 
 def main(lock: str, *containers: str) -> None:

@@ -41,7 +41,8 @@ class Owner:
 
     def __init__(self, scratch: Path, successor_of: str | None = None) -> None:
         taken = None if successor_of is None else _taken_over(scratch, successor_of)
-        self.folder, self._lock = taken if taken is not None else _new(scratch)
+        self.folder, lock = taken if taken is not None else _new(scratch)
+        self._lock: int | None = lock
         self.name = self.folder.name.removeprefix(_PREFIX)
         self.lock = self.folder / "lock"
         self._handed = False
@@ -54,11 +55,14 @@ class Owner:
         self._handed = True
 
     def close(self) -> None:
+        """Idempotent."""
+        if self._lock is None:
+            return
         remove(self.temporary)
         if not self._handed:
             remove(self.folder)
-        with suppress(OSError):
-            os.close(self._lock)
+        lock, self._lock = self._lock, None
+        os.close(lock)
 
 
 def _new(scratch: Path) -> tuple[Path, int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from queue_runner.workers.runtimes import owner
+from queue_runner.workers.runtimes.janitor import Janitor
 
 
 def test_a_worker_that_is_just_starting_is_not_taken_for_a_dead_one(
@@ -38,6 +39,25 @@ def test_what_a_worker_that_was_killed_while_starting_has_left_goes_later(tmp_pa
     assert left.exists()
     owner.sweep(tmp_path, begun_s=0.0)
     assert not left.exists()
+
+
+def test_closed_twice_it_closes_nobody_elses_file(tmp_path: Path) -> None:
+    made = owner.Owner(tmp_path)
+    made.close()
+    with (tmp_path / "file").open("w") as first, (tmp_path / "other").open("w") as second:
+        made.close()
+        for each in (first, second):
+            each.write("still open")
+            each.flush()
+
+
+def test_a_janitor_is_told_once(tmp_path: Path) -> None:
+    made = owner.Owner(tmp_path)
+    janitor = Janitor(made.lock, containers=False)
+    janitor.close()
+    janitor.close()
+    janitor.dismiss()
+    made.close()
 
 
 def test_who_asks_whether_an_owner_lives_does_not_pass_for_it(tmp_path: Path) -> None:
