@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -100,6 +101,33 @@ def test_what_is_here_and_nobodys_counts_as_ready(
     else:
         assert broker.purge("q") == len(LANES)
         assert other.depth("q").ready == 0
+
+
+def test_what_comes_to_consumers_that_are_being_closed_counts_as_ready(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spares, "_KEEP_S", 2 * PATIENCE_S)
+    count, over = 9, threading.Event()
+
+    def wait_for_others() -> None:
+        while not over.is_set():
+            assert broker.lease(["others"], 1, 0.002) == []
+
+    with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
+        stack.callback(over.set)
+        waiting = pool.submit(wait_for_others)
+        for wanted in [1, 2, 4, 6] * 25:
+            broker.publish([Message("q", b"")] * count)
+            left = count
+            for _ in range(2):
+                taken = broker.lease(["q"], wanted, PATIENCE_S)
+                assert broker.settle(done=taken) == []
+                left -= len(taken)
+            # the server takes a moment to return what it has sent to a consumer just when that was closed
+            eventually(lambda left=left: broker.depth("q").ready == left)  # type: ignore[misc]
+            assert broker.purge("q") == left
+        over.set()
+        waiting.result(PATIENCE_S)
 
 
 @pytest.mark.usefixtures("unhurried")

@@ -80,6 +80,7 @@ class Standing:
         self._consumers: Sequence[Consumer] = ()
         self._until: asyncio.TimerHandle | None = None
         self._ended_at = -_AT_ONCE_S
+        self._closing: set[asyncio.Task[None]] = set()
 
     def comes_back(self) -> bool:
         """Whether a call that begins now follows at once on one that got what it had waited for."""
@@ -103,7 +104,8 @@ class Standing:
             free[lane] += each.free
             fits = lane in lanes and free[lane] <= want.most(lane)
             (ours if fits and not each.broken else others).append(each)
-        await shut(others)
+        if others:
+            await asyncio.shield(self._close(others))
         return ours
 
     def leave(self, consumers: Iterable[Consumer], *, open_: bool) -> None:
@@ -123,13 +125,22 @@ class Standing:
         if kept:
             self._until = loop.call_later(_AT_ONCE_S, lambda: self._io.spawn(self._nobody_came()))
         if others:
-            self._io.spawn(shut(others))
+            self._close(others)
 
     async def _nobody_came(self) -> None:
         await self.end()
         await self._give_back()
 
     async def end(self) -> None:
-        """Shut them all."""
+        """Shut them all, and wait until those that nobody waits for are shut, too."""
         consumers, self._consumers = self._consumers, ()
-        await shut(consumers)
+        if consumers:
+            self._close(consumers)
+        while self._closing:
+            await asyncio.wait(self._closing)
+
+    def _close(self, consumers: Sequence[Consumer]) -> asyncio.Task[None]:
+        task = self._io.spawn(shut(consumers))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
