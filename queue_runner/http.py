@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import IncompleteRead
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import urllib3
@@ -23,7 +24,7 @@ from urllib3.exceptions import (
     ProtocolError,
     TimeoutError,
 )
-from urllib3.util import Timeout
+from urllib3.util import Retry, Timeout
 
 from queue_runner.tls import trusting
 
@@ -31,6 +32,8 @@ __all__ = ["Response", "Session", "Unanswered", "chunks", "succeeded"]
 
 #: Connections that are kept; more are made when more threads ask at once.
 _KEPT = 10
+#: Neither again nor elsewhere. Like the pool below made once, and not by urllib3 for each request.
+_ONCE = Retry(False, redirect=False)
 
 
 class Unanswered(Exception):
@@ -60,12 +63,16 @@ class Session:
     ) -> None:
         self.url = _checked(url)
         self._timeout = Timeout(connect=connect_s, read=timeout_s)
-        self._connect_s = connect_s
+        self._patience = Timeout(connect=connect_s, read=None)
         headers = {"user-agent": "queue-runner"}
         if token:
             headers["authorization"] = f"Bearer {_header(token)}"
         self._headers = headers
         self._pools = _pools(self.url, trusting(url, ca_file))
+        # of the one server that is asked; a proxy is told the whole address
+        proxied = self._pools.proxy is not None
+        self._pool = None if proxied else self._pools.connection_from_url(self.url)
+        self._path = urlsplit(self.url).path
 
     def close(self) -> None:
         # `clear` alone leaves open what an answer still refers to
@@ -94,14 +101,13 @@ class Session:
             content = json_.dumps(json).encode()
             sent["content-type"] = "application/json"
         with _told():
-            return self._pools.request(
+            return self._ask(
                 method,
-                self._address(path, query),
+                path,
+                query,
                 body=content,
                 headers=sent,
-                redirect=False,
-                retries=False,
-                timeout=Timeout(connect=self._connect_s, read=None) if patient else self._timeout,
+                timeout=self._patience if patient else self._timeout,
             )
 
     @contextmanager
@@ -110,12 +116,10 @@ class Session:
     ) -> Iterator[Response]:
         """An answer whose body is yet to be read, with `chunks`. Raises `Unanswered`."""
         with _told():
-            response = self._pools.request(
+            response = self._ask(
                 method,
-                self._address(path, None),
+                path,
                 headers={**self._headers, **(headers or {})},
-                redirect=False,
-                retries=False,
                 timeout=self._timeout,
                 preload_content=False,
             )
@@ -125,8 +129,15 @@ class Session:
             # what was not read would be taken for the next answer
             response.close()
 
-    def _address(self, path: str, query: Mapping[str, object] | None) -> str:
-        return f"{self.url}{path}?{urlencode(query)}" if query else self.url + path
+    def _ask(
+        self, method: str, path: str, query: Mapping[str, object] | None = None, **options: Any
+    ) -> Response:
+        if query:
+            path = f"{path}?{urlencode(query)}"
+        options |= {"retries": _ONCE, "redirect": False}
+        if self._pool is None:
+            return self._pools.urlopen(method, self.url + path, **options)
+        return self._pool.urlopen(method, self._path + path, assert_same_host=False, **options)
 
 
 def chunks(response: Response, size: int) -> Iterator[bytes]:

@@ -25,8 +25,11 @@ from queue_runner.store.bundle import is_litter
 #: Files and folders of one that is remembered, and how many of those are.
 _MOST_ENTRIES = 1000
 _MOST_FOLDERS = 16
-#: What changed a moment ago may change again within the same tick of the kernel's clock.
-_YOUNG_NS = 2 * 10**9
+#: What changed a moment ago may change again within the same tick of the clock: of 10 ms (the kernel),
+#: or of two seconds, where a file system notes whole ones only (vfat).
+_YOUNG_NS = 10**8
+_YOUNG_IN_SECONDS_NS = 2 * 10**9
+_SECOND_NS = 10**9
 
 #: What a folder's files are, as far as the system tells.
 Look = tuple[tuple[object, ...], ...]
@@ -64,10 +67,10 @@ class Unchanged:
 def look(folder: Path) -> Look | None:
     """None where that does not tell whether it changes: links, files that have just changed, too many."""
     found: list[tuple[object, ...]] = []
-    newest_ns = 0
+    settled_ns = 0
     try:
         for name, status in _statuses(str(folder)):
-            newest_ns = max(newest_ns, status.st_ctime_ns)
+            settled_ns = max(settled_ns, _settled_ns(status.st_ctime_ns))
             found.append(
                 (
                     name,
@@ -85,9 +88,12 @@ def look(folder: Path) -> Look | None:
                 return None
     except (OSError, _NotPlain):  # packing it says what is wrong
         return None
-    if newest_ns > time.time_ns() - _YOUNG_NS:
-        return None
-    return tuple(sorted(found))
+    return tuple(sorted(found)) if settled_ns < time.time_ns() else None
+
+
+def _settled_ns(changed_ns: int) -> int:
+    """When a further change has another time for certain."""
+    return changed_ns + (_YOUNG_NS if changed_ns % _SECOND_NS else _YOUNG_IN_SECONDS_NS)
 
 
 class _NotPlain(Exception):

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -49,7 +50,7 @@ def packings(monkeypatch: pytest.MonkeyPatch) -> Packings:
 @pytest.fixture
 def old(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing counts as changed a moment ago. Tests that need it let the kernel's clock go on themselves."""
-    monkeypatch.setattr(unchanged, "_YOUNG_NS", -(10**12))
+    monkeypatch.setattr(unchanged, "_settled_ns", lambda changed_ns: 0)
 
 
 @pytest.mark.usefixtures("old")
@@ -141,9 +142,33 @@ def test_what_changes_while_it_is_packed_is_packed_again(
     assert store.put_folder(folder) != before
 
 
-def test_what_has_just_changed_is_not_trusted(
-    store: FolderStore, folder: Path, packings: Packings
+@pytest.mark.parametrize(
+    ("changed_ns", "trusted_after_s"),
+    [
+        (1_700_000_000_123_456_789, 0.1),
+        (1_700_000_000_990_000_000, 0.1),
+        (1_700_000_000_000_000_000, 2.0),
+    ],
+)
+def test_how_soon_a_change_is_trusted_depends_on_the_file_systems_clock(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, changed_ns: int, trusted_after_s: float
 ) -> None:
+    status = SimpleNamespace(
+        st_dev=1, st_ino=2, st_mode=0o644, st_uid=0, st_gid=0, st_size=1, st_mtime_ns=1,
+        st_ctime_ns=changed_ns,
+    )  # fmt: skip
+    monkeypatch.setattr(unchanged, "_statuses", lambda folder: iter([("a", status)]))
+    for since_s, trusted in ((trusted_after_s - 0.01, False), (trusted_after_s + 0.01, True)):
+        now_ns = changed_ns + int(1e9 * since_s)
+        monkeypatch.setattr(time, "time_ns", lambda now_ns=now_ns: now_ns)
+        assert (unchanged.look(folder) is not None) is trusted
+
+
+def test_what_has_just_changed_is_not_trusted(
+    store: FolderStore, folder: Path, packings: Packings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed_ns = (folder / "Allrun").stat().st_ctime_ns
+    monkeypatch.setattr(time, "time_ns", lambda: changed_ns)
     store.put_folder(folder)
     store.put_folder(folder)
     assert len(packings) == 2
