@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,16 +11,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
-from queue_runner import plugins
-from queue_runner.errors import StudyError, UnknownScheme
+from queue_runner.errors import StudyError
 from queue_runner.model import Job, Resources, Resume, RetryPolicy, Scalar, StudyRecord, like
 from queue_runner.study import schema
+from queue_runner.study.blame import blame, failing
 from queue_runner.study.braces import Template as Braces
 from queue_runner.study.expressions import ExpressionError
-from queue_runner.study.kinds.base import GROUP, Place, StudyKind, Template, whole
+from queue_runner.study.kinds.base import Place, Template, whole
 from queue_runner.study.parameters import suspicious
 from queue_runner.study.problems import Locator, Problems, field_name
-from queue_runner.study.rows import read_csv
+from queue_runner.study.reading import kind_of, plain_values, section_of, sound, with_points
 from queue_runner.study.space import FEWER, MAX_POINTS, Space, describe, make_space
 
 #: A study's record goes through the broker as one message.
@@ -61,7 +60,7 @@ class Study:
 
     def __init__(self, *, name: str, folder: str | Path | None = None, **fields: Any) -> None:
         place = Place(Path(folder) if folder is not None else Path.cwd(), confined=False)
-        document = _plain({"study": name, **fields})
+        document = plain_values({"study": name, **fields})
         self._set_up(document, place, lambda path: f"study {name}: ")
 
     @classmethod
@@ -86,14 +85,14 @@ class Study:
 
     def _set_up(self, document: Mapping[str, Any], place: Place, locate: Locator) -> None:
         problems = Problems(locate)
-        document = _with_points(document, place, problems)
-        kind_name, self._kind = _kind(document, problems)
+        document = with_points(document, place, problems)
+        kind_name, self._kind = kind_of(document, problems)
         common = {key: value for key, value in document.items() if key != kind_name}
         self._model: schema.StudyModel = schema.validate(schema.StudyModel, common, (), problems)
-        self._section = _section(self._kind, kind_name, document, problems)
-        if _sound(problems):
+        self._section = section_of(self._kind, kind_name, document, problems)
+        if sound(problems):
             self._check_keep(problems)
-        space = make_space(document, problems) if _sound(problems) else None
+        space = make_space(document, problems) if sound(problems) else None
         problems.check()
         assert space is not None
         self._document, self._place, self._locate = document, place, locate
@@ -126,7 +125,7 @@ class Study:
             try:
                 compiled[path] = Braces(value, known)
             except ExpressionError as error:
-                problems.add(_blame(self._document, path, error), str(error))
+                problems.add(blame(self._document, path, error), str(error))
         if len(compiled) == len(parts):
             self._spec, self._cores = compiled.values()
             self._ranks = Braces(self._kind.ranks(self._section), known)
@@ -356,7 +355,7 @@ class Study:
         names = {**point, "point": index}
         path = next(
             (found for part in ((self.kind,), ("resources",))
-             if (found := _failing(self._document.get(part[0]), part, names, error))),
+             if (found := failing(self._document.get(part[0]), part, names, error))),
             (self.kind,),
         )  # fmt: skip
         field = "" if str(error).startswith(f"{field_name(path)}") else f"{field_name(path)}: "
@@ -417,125 +416,3 @@ class Study:
         if measure["openfoam"] is not None:
             asked["openfoam"] = measure["openfoam"]
         return {name: wanted for name, wanted in self._kind.measure(asked).items() if wanted}
-
-
-def _plain(value: Any) -> Any:
-    """Plain values out of what a notebook may hold: tuples, paths, numpy numbers and arrays."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, str | int | float | bool) or value is None:
-        # a subclass such as numpy.float64 travels as the plain number
-        plain: Any = next((t for t in (bool, str, int, float) if isinstance(value, t)), None)
-        return value if plain is None or type(value) is plain else plain(value)
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, Sequence | range | set | frozenset):
-        return [_plain(each) for each in value]
-    return value
-
-
-def _with_points(
-    document: Mapping[str, Any], place: Place, problems: Problems
-) -> Mapping[str, Any]:
-    """The document with the rows of its CSV file in it, so that it stands on its own."""
-    points = document.get("points")
-    if not isinstance(points, str):
-        return document
-    try:
-        return {**document, "points": read_csv(place.find(points))}
-    except (ValueError, StudyError) as error:
-        problems.add(("points",), str(error).removeprefix("points: "))
-        return {key: value for key, value in document.items() if key != "points"}
-
-
-def _kind(document: Mapping[str, Any], problems: Problems) -> tuple[str, StudyKind]:
-    name = document.get("kind")
-    if not isinstance(name, str):
-        known = ", ".join(plugins.names(GROUP))
-        problems.add(("kind",) if name is not None else (), f"expected 'kind', one of {known}")
-        _rest(document, problems)
-    assert isinstance(name, str)
-    try:
-        return name, plugins.load(GROUP, name)()
-    except UnknownScheme as error:
-        problems.add(("kind",), str(error).replace("study kind", "kind"))
-        _rest(document, problems)
-        raise AssertionError("unreachable") from error
-
-
-def _rest(document: Mapping[str, Any], problems: Problems) -> None:
-    """Of a study without a kind: what else is wrong, such as a misspelt `kind`. Raises `StudyError`."""
-    sections = ("kind", *plugins.names(GROUP))
-    common = {key: value for key, value in document.items() if key not in sections}
-    schema.validate(schema.StudyModel, {**common, "kind": ""}, (), problems)
-    problems.check()
-
-
-def _section(kind: StudyKind, name: str, document: Mapping[str, Any], problems: Problems) -> Any:
-    others = [each for each in plugins.names(GROUP) if each != name and each in document]
-    for other in others:
-        problems.found[:] = [each for each in problems.found if each.path != (other,)]
-        problems.add((other,), f"this section is for kind {other}; the study's kind is {name}")
-    if name not in document:
-        near = difflib.get_close_matches(name, document, n=1)
-        hint = f" (is {near[0]!r} meant?)" if near else ""
-        problems.add((), f"the section {name!r} is missing: it says what to run{hint}")
-        return None
-    section = schema.validate(kind.Section, document[name], (name,), problems)
-    measure = document.get("measure")
-    if isinstance(measure, Mapping) and "openfoam" in measure and name != "openfoam":
-        problems.add(("measure", "openfoam"), f"only for kind openfoam; the study's kind is {name}")
-    return section
-
-
-def _sound(problems: Problems) -> bool:
-    """Whether the fields that the space reads are of the types that it expects."""
-    fields = ("parameters", "zip", "sample", "derived", "where")
-    return not any(problem.path[:1] == (field,) for problem in problems.found for field in fields)
-
-
-def _blame(document: Mapping[str, Any], path: tuple[str, ...], error: ExpressionError) -> Any:
-    """The deepest place in the document whose text the error quotes."""
-
-    def search(value: Any, here: tuple[str | int, ...]) -> tuple[str | int, ...] | None:
-        if isinstance(value, Mapping):
-            inside = [search(each, (*here, str(key))) for key, each in value.items()]
-        elif isinstance(value, list):
-            inside = [search(each, (*here, place)) for place, each in enumerate(value)]
-        elif isinstance(value, str):
-            try:
-                Braces(value, error_names)
-            except ExpressionError as found:
-                return here if str(found) == str(error) else None
-            return None
-        else:
-            return None
-        return next((found for found in inside if found is not None), None)
-
-    error_names = _known_names(document)
-    return search(document.get(path[0]), path[:1]) or path
-
-
-def _failing(
-    value: Any, here: tuple[str | int, ...], names: Mapping[str, Any], error: ValueError
-) -> tuple[str | int, ...] | None:
-    """Where in `value` the text is that gives this error at a point."""
-    if isinstance(value, Mapping | list):
-        items = value.items() if isinstance(value, Mapping) else enumerate(value)
-        inside = (_failing(each, (*here, key), names, error) for key, each in items)
-        return next((found for found in inside if found is not None), None)
-    try:
-        filled = Braces(value, names).fill(names)
-    except ExpressionError as found:
-        return here if str(found) == str(error) else None
-    # a count that is none, as `whole` says it
-    counted = str(error).startswith(f"{field_name(here)}: expected a whole number")
-    return here if counted and filled is not value else None
-
-
-def _known_names(document: Mapping[str, Any]) -> set[str]:
-    points = document.get("points") or {}
-    columns = points.get("columns", []) if isinstance(points, Mapping) else list(points[0])
-    return {*document.get("parameters", {}), *document.get("derived", {}), *columns, "point"}

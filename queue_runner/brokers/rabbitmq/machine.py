@@ -30,7 +30,7 @@ from queue_runner.brokers.rabbitmq.topology import Names
 from queue_runner.brokers.rabbitmq.want import Want
 
 #: How long `close` waits for what is to go back, and then for the server's farewell before it hangs up.
-_REST_S, _FAREWELL_S = 2.0, 2.0
+_REST_S, _FAREWELL_S = 1.5, 1.5
 
 
 class Machine:
