@@ -69,9 +69,8 @@ class Session:
             headers["authorization"] = f"Bearer {_header(token)}"
         self._headers = headers
         self._pools = _pools(self.url, trusting(url, ca_file))
-        # of the one server that is asked; a proxy is told the whole address
-        proxied = self._pools.proxy is not None
-        self._pool = None if proxied else self._pools.connection_from_url(self.url)
+        # of the one server that is asked
+        self._pool: urllib3.HTTPConnectionPool | None = None
         self._path = urlsplit(self.url).path
 
     def close(self) -> None:
@@ -79,6 +78,7 @@ class Session:
         for key in list(self._pools.pools.keys()):
             self._pools.pools[key].close()
         self._pools.clear()
+        self._pool = None
 
     def request(
         self,
@@ -135,9 +135,12 @@ class Session:
         if query:
             path = f"{path}?{urlencode(query)}"
         options |= {"retries": _ONCE, "redirect": False}
-        if self._pool is None:
+        if self._pools.proxy is not None:
+            # it is told the whole address
             return self._pools.urlopen(method, self.url + path, **options)
-        return self._pool.urlopen(method, self._path + path, assert_same_host=False, **options)
+        pool = self._pool or self._pools.connection_from_url(self.url)
+        self._pool = pool
+        return pool.urlopen(method, self._path + path, assert_same_host=False, **options)
 
 
 def chunks(response: Response, size: int) -> Iterator[bytes]:

@@ -96,6 +96,14 @@ def test_one_that_has_ended_is_not_used_again() -> None:
     assert [number for _, number in server.heard] == [1, 2, 3]
 
 
+def test_one_that_was_closed_connects_again() -> None:
+    with serving() as server, session(server.url) as http:
+        ask(http)
+        http.close()
+        ask(http)
+    assert [number for _, number in server.heard] == [1, 2]
+
+
 def ask(http: Session) -> None:
     http.request("GET", "/")
 
