@@ -136,7 +136,8 @@ class Standing:
         consumers, self._consumers = self._consumers, ()
         if consumers:
             self._close(consumers)
-        while self._closing:
+        # not for those that other calls close meanwhile, of which there may always be one
+        if self._closing:
             await asyncio.wait(self._closing)
 
     def _close(self, consumers: Sequence[Consumer]) -> asyncio.Task[None]:

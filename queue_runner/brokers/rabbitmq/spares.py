@@ -55,11 +55,11 @@ class Spares:
         return taken
 
     async def empty(self) -> None:
-        """Give all back now, and wait until none is on its way: there are two of what is broken off then."""
+        """Give all back now, and wait for those on their way: there are two of what is broken off then."""
         claims = [claim for lane in list(self._claims) for claim in self._alive(lane)]
         self._claims.clear()
         self._return(claims)
-        while self._returning:
+        if self._returning:
             await asyncio.wait(self._returning)
 
     def _alive(self, lane: Lane) -> list[Claim]:
