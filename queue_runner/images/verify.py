@@ -98,7 +98,7 @@ def verify(
         one, other = (_entries(image, same) for image in (first, second))
         return Comparison(context.tag, len(digests[0]), same, len(one), tuple(compare(one, other)))
     finally:
-        client.images.remove(again, force=True)
+        _remove(client, again, force=True)
         for stage in _stages(client) - before:
             # one that another build has just made, and needs, is none of ours
             if _short(stage) in made:
@@ -153,13 +153,13 @@ def _short(image: str) -> str:
     return image.removeprefix("sha256:")[:12]
 
 
-def _remove(client: DockerClient, image: str) -> None:
+def _remove(client: DockerClient, image: str, force: bool = False) -> None:
     from docker.errors import APIError
 
     try:
-        client.images.remove(image)
+        client.images.remove(image, force=force)
     except APIError as error:
-        # gone with the one that stood on it, or somebody else's build is using it
+        # gone with the one that stood on it, removed by somebody, or somebody else's build is using it
         if error.status_code not in (404, 409):
             raise
 
