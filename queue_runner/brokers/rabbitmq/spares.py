@@ -1,9 +1,9 @@
 """Deliveries that came and that no `lease` call could take.
 
 They arise where several lanes answer at once, or a message comes while its consumer is being closed.
-The next call they fit gets them; after a second, or when consumers that stayed for the next call are closed
-because none came, they go back without counting as an attempt: a copy is published, confirmed, and then the
-delivery acknowledged. (Returning it would count.)
+The next call they fit gets them; after a second, when consumers that stayed for the next call are closed
+because none came, and before this client counts, they go back without counting as an attempt: a copy is
+published, confirmed, and then the delivery acknowledged. (Returning it would count.)
 """
 
 from __future__ import annotations
