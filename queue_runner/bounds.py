@@ -170,6 +170,14 @@ def _submitted(item: model.JobsSubmitted) -> None:
 
 
 @check.register
+def _added(item: model.PointsAdded) -> None:
+    _id("PointsAdded.study", item.study)
+    _whole("PointsAdded.first", item.first, 0, _MOST_BIGINT - len(item.points))
+    for point in item.points:
+        _names("PointsAdded.points", point)
+
+
+@check.register
 def _request(item: model.CancelRequest | model.RetryRequest | model.Cancel) -> None:
     where = type(item).__name__
     _id(f"{where}.study", item.study)

@@ -187,6 +187,7 @@ class StudyRecord:
     """A study as the collector knows it: enough to make any of its jobs again.
 
     spec: the validated study in its JSON form; parameters: names in column order, derived ones last.
+    open: its points come later, in `PointsAdded`; `total` is 0 then.
     """
 
     id: str
@@ -198,6 +199,7 @@ class StudyRecord:
     bundle: str | None
     queue: str
     submitted_at: float
+    open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,15 @@ class JobsSubmitted:
 
     study: str
     upto: int
+
+
+@dataclass(frozen=True, slots=True)
+class PointsAdded:
+    """Jobs of an open study are published with this: `points`, the first of which is number `first`."""
+
+    study: str
+    first: int
+    points: tuple[Mapping[str, Scalar], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +272,7 @@ class Cancel:
 
 #: An Event is what goes to everyone, fire and forget; an inbox item goes to the collector, durably.
 Event = Heartbeat | Cancel
-InboxItem = Result | StudyRecord | JobsSubmitted | CancelRequest | RetryRequest
+InboxItem = Result | StudyRecord | JobsSubmitted | PointsAdded | CancelRequest | RetryRequest
 
 #: Priorities of jobs go from 0 to this, as in the broker contract.
 MAX_PRIORITY = 9
@@ -279,7 +290,7 @@ def job_queue(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StudyStatus:
-    """Counts of a study's jobs; they add up to `total`."""
+    """Counts of a study's jobs; they add up to `total`. open: there may be more of them later."""
 
     id: str
     name: str
@@ -292,6 +303,7 @@ class StudyStatus:
     cancelled: int
     submitted_at: float
     last_result_at: float | None
+    open: bool = False
 
     @property
     def finished(self) -> int:
@@ -308,6 +320,22 @@ class MissingJob:
 
     index: int
     attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddedPoint:
+    """A point of an open study, and the number of its job."""
+
+    index: int
+    point: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Allotment:
+    """Numbers of jobs from `first` on that nobody else gets; `arrivals`: of results so far, a cursor."""
+
+    first: int
+    arrivals: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from queue_runner.model import (
+    AddedPoint,
+    Allotment,
     MissingJob,
     Result,
     State,
@@ -50,16 +52,29 @@ class Records(Protocol):
         """Final results in the order of their index, those with an index above `after`."""
 
     def arrivals(
-        self, study: str, *, cursor: int = 0, limit: int = 1000, wait_s: float = 0.0
+        self,
+        study: str,
+        *,
+        cursor: int = 0,
+        limit: int = 1000,
+        wait_s: float = 0.0,
+        more: bool = False,
     ) -> Arrivals:
         """Final results in the order they arrived, from `cursor` on.
 
-        wait_s: seconds to wait where there is none yet and some are to come. A job whose final result
+        wait_s: seconds to wait where there is none yet and some are to come; more: though every job that
+        is known has one, as more are being added to an open study. A job whose final result
         was replaced (after a retry by hand) arrives again.
         """
 
     def missing(self, study: str, *, after: int = -1, limit: int = 1000) -> list[MissingJob]:
         """Submitted jobs without a final result, in the order of their index: waiting, running or lost."""
+
+    def points(self, study: str, *, after: int = -1, limit: int = 1000) -> list[AddedPoint]:
+        """What was added to an open study, in the order of the numbers, those above `after`."""
+
+    def allot(self, study: str, count: int) -> Allotment:
+        """Numbers for so many further jobs of an open study. Raises `FixThis` for one that is not open."""
 
     def result(self, job_id: str) -> Result:
         """The final result of one job."""

@@ -39,6 +39,7 @@ _TYPES: Mapping[str, type] = {
     "result": model.Result,
     "study": model.StudyRecord,
     "submitted": model.JobsSubmitted,
+    "points": model.PointsAdded,
     "cancel-request": model.CancelRequest,
     "retry-request": model.RetryRequest,
     "heartbeat": model.Heartbeat,

@@ -18,6 +18,7 @@ LIMIT = "limit"
 #: Remarks that the tables show; what is compared with whom depends on them.
 ACKS_BEFORE = "acknowledges before the work"
 IN_MEMORY = "keeps jobs in memory only"
+STUDY_EACH = "each job a study of its own"
 CLASSIC = "durable classic queue: it cannot ask for a quorum queue"
 
 
@@ -52,7 +53,11 @@ def _ours(broker: str) -> Sequence[Entry]:
     return (
         Entry(f"{OURS}/{broker}", peer, [*QUEUE, *WORK], servers),
         Entry(f"{OURS}/{broker}", "scale:Scale", [SCALE], servers),
-    )
+        Entry(
+            f"{OURS}/{broker}-study", "peers.queue_runner:StudyEachPeer", ["latency"], servers,
+            remarks=[STUDY_EACH],
+        ),
+    )  # fmt: skip
 
 
 def _peer(

@@ -33,6 +33,8 @@ WAY = (
     Leg("answer", "received", "HTTP: the answer, to the client"),
     Leg("received", "known", "client: the result decoded"),
 )
+#: Of a point of a study that is open: the study is known long since.
+OPEN_WAY = (Leg("submit", "post", "client: the job made and encoded"), *WAY[3:])
 #: Nobody waits for these, but they take their share of the cores.
 BESIDE = (
     Leg("post", "confirmed", "client: publishing confirmed"),
@@ -41,6 +43,9 @@ BESIDE = (
     Leg("settle", "settled", "worker: the result confirmed, the job acknowledged"),
     Leg("committed", "acknowledged", "collector: flushed and acknowledged"),
 )
+
+
+OPEN_BESIDE = tuple(leg for leg in BESIDE if "noted" not in (leg.begin, leg.end))
 
 
 def jobs(marks: Iterable[Mark], first: str) -> Iterator[list[Mark]]:

@@ -14,6 +14,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("run", "Run a study here, with everything embedded: no server needed."),
     "check": ("studies", "Validate a study file, and show its first points."),
     "submit": ("submit", "Enqueue a study's jobs on a broker, for workers to run."),
+    "add": ("add", "Add points to a study that is open."),
     "status": ("follow", "How far studies are, and which workers are there."),
     "watch": ("follow", "Follow a study until every job has a result."),
     "results": ("follow", "A study's results so far, as a table."),

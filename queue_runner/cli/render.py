@@ -119,9 +119,15 @@ def status_table(statuses: Iterable[StudyStatus]) -> Table:
             one_line(status.id),
             one_line(status.kind),
             *(str(max(count, 0)) for count in (*counts, status.cancelled)),
-            "done" if status.done else f"{100 * status.finished // max(status.total, 1)} %",
+            _how_far(status),
         )
     return table
+
+
+def _how_far(status: StudyStatus) -> str:
+    if not status.done:
+        return f"{100 * status.finished // max(status.total, 1)} %"
+    return "open" if status.open else "done"
 
 
 def workers_table(workers: Iterable[WorkerStatus]) -> Table:

@@ -68,6 +68,7 @@ def run(
     from queue_runner.study import load_study
 
     study = load_study(study_file)
+    study.insist_on_points()
     name = runtime
     if runtime == AUTO:
         name = choose_runtime(study, lambda text: None if quiet else say(text, err=True))

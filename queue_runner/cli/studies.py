@@ -43,6 +43,8 @@ def _print_summary(name: str, summary: object) -> None:
     if summary.tried < summary.before:
         tried = f"only {summary.tried} of {summary.before} points were tried"
         jobs = f"at least {jobs}, and perhaps more: {tried}"
+    if summary.open:
+        jobs = f"open, for points of {', '.join(summary.open)}"
     out.print(f"{name}: study {summary.name}, kind {summary.kind}: {jobs}")
     if summary.points:
         out.print(results_table([dict(point) for point in summary.points]))

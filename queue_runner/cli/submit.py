@@ -37,7 +37,8 @@ def submit(
 ) -> int:
     """Enqueue a study's jobs on a broker; workers run them, the collector keeps their results.
 
-    Submitting the same study again sends only what had not been sent.
+    Submitting the same study again sends only what had not been sent. A study that is open gets its points
+    with `queue-runner add`.
     """
     from queue_runner.cli.render import console
     from queue_runner.client.client import Client
@@ -68,6 +69,9 @@ def submit(
             return EXIT_JOBS_FAILED if status.failed else EXIT_OK
     if as_json:
         print_json({"study": handle.id, "jobs": study.total})
+    elif study.open:
+        example = " ".join(f"{name}=..." for name in study.parameters[:1])
+        say(f"{handle.id} is open. Add a point with: queue-runner add {handle.id} {example}")
     else:
         say(f"{handle.id}: {study.total} jobs are with the broker")
         say(f"Follow it with: queue-runner watch {handle.id}")

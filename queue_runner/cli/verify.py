@@ -146,15 +146,16 @@ def verify(
 
 def _find(name: str, known: Callable[[], Client]) -> tuple[Study, Store | None]:
     """A study, and where its template is; None for one that a file describes, whose folder is at hand."""
+    from queue_runner.client.again import study_again
     from queue_runner.errors import NotFound
-    from queue_runner.study import Study, load_study
+    from queue_runner.study import load_study
 
     path = Path(name)
     if path.is_file() or path.suffix in (".yaml", ".yml"):
         return load_study(path), None
     try:
         client = known()
-        return Study.from_record(client.records.study(name)), client.store
+        return study_again(client.records, client.records.study(name)), client.store
     except NotFound as error:
         if path.exists():
             # says which file to name

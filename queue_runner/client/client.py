@@ -15,13 +15,15 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from queue_runner.brokers.base import Broker
 from queue_runner.brokers.registry import connect
+from queue_runner.client.adding import Additions
+from queue_runner.client.again import jobs_again
 from queue_runner.client.config import Config, load_config
 from queue_runner.client.fetch import Fetched, fetch_results
 from queue_runner.client.frames import to_frame
@@ -136,6 +138,8 @@ class Client:
     def submit(self, study: Study, progress: Progress | None = None) -> StudyHandle:
         """Enqueue the jobs of a study that have not been enqueued yet, and return at once.
 
+        A study that is open has none; its handle's `add` and `evaluate` make them.
+
         The same study (see `Study`: what determines its results) is the same study id: submitting it
         again goes on where a submission was interrupted, and otherwise changes nothing.
         Raises `StudyError`, `BrokerUnavailable`, `BrokerRefused`, `CollectorUnavailable`,
@@ -145,11 +149,20 @@ class Client:
         study = pinned(study)
         bundle = send_template(study, self.store)
         record = study.record(bundle, time.time())
+        if record.open:
+            self._submit_open(record, seal)
+            return StudyHandle(self, record.id)
         start = self._submitted(record.id)
         if start < record.total:
             jobs = study.jobs(bundle, start=start)
             submit_jobs(self.broker, record, jobs, start=start, progress=progress, seal=seal)
         return StudyHandle(self, record.id)
+
+    def _submit_open(self, record: StudyRecord, seal: Seal) -> None:
+        try:
+            self.records.status(record.id)
+        except NotFound:
+            self.broker.publish([to_inbox(record, seal)])
 
     def check(self) -> None:
         """Raises at once what would keep a study from being submitted: `KeysRefused`, `BrokerUnavailable`,
@@ -209,8 +222,6 @@ class Client:
 
     def retry(self, study: str, jobs: Sequence[str] = ()) -> int:
         """Enqueue failed and cancelled jobs again (all, or those named); returns how many."""
-        from queue_runner.study import Study
-
         record = self.records.study(study)
         again = [
             result
@@ -223,16 +234,11 @@ class Client:
                 f"neither failed nor cancelled, so not sent again: {', '.join(sorted(missing))}"
             )
         self._lift(record.id, [result.job_id for result in again])
-        rebuilt = Study.from_spec(record.spec)
+        rebuilt = jobs_again(self.records, record, [result.index for result in again])
         messages = [
             # a second's delay lets the lifted cancel reach the workers before the job does
-            job_message(
-                rebuilt.job(result.index, record.bundle),
-                seal=self.seal,
-                attempt=result.attempt + 1,
-                delay_s=1.0,
-            )
-            for result in again
+            job_message(job, seal=self.seal, attempt=result.attempt + 1, delay_s=1.0)
+            for job, result in zip(rebuilt, again, strict=True)
         ]
         for first in range(0, len(messages), _PAGE):
             self.broker.publish(messages[first : first + _PAGE])
@@ -323,6 +329,7 @@ class StudyHandle:
     def __init__(self, client: Client, study_id: str) -> None:
         self.client = client
         self.id = study_id
+        self._additions: Additions | None = None
 
     def __repr__(self) -> str:
         return f"StudyHandle({self.id!r})"
@@ -343,11 +350,14 @@ class StudyHandle:
         Raises `TimeoutError` when none arrived for `timeout_s` seconds.
         """
         cursor, seen, end = 0, 0, _end(timeout_s)
+        # the collector may not have heard of these yet
+        added = set(self._additions.added) if self._additions is not None else set()
         while True:
             wait_s = min(_WAIT_S, max(0.0, end - time.monotonic()))
-            arrived = self._arrivals(cursor, wait_s)
+            arrived = self._arrivals(cursor, wait_s, more=bool(added))
             yield from arrived.results
-            if arrived.done:
+            added.difference_update(result.index for result in arrived.results)
+            if arrived.done and not added:
                 return
             cursor, seen = arrived.cursor, seen + len(arrived.results)
             if arrived.results:
@@ -358,9 +368,9 @@ class StudyHandle:
                     " Is a worker running? See `queue-runner status`."
                 )
 
-    def _arrivals(self, cursor: int, wait_s: float) -> Arrivals:
+    def _arrivals(self, cursor: int, wait_s: float, more: bool) -> Arrivals:
         try:
-            return self.client.records.arrivals(self.id, cursor=cursor, wait_s=wait_s)
+            return self.client.records.arrivals(self.id, cursor=cursor, wait_s=wait_s, more=more)
         except NotFound:  # submitted a moment ago: the collector has not taken it in yet
             time.sleep(min(_UNKNOWN_S, wait_s))
             return Arrivals((), cursor, done=False)
@@ -377,6 +387,35 @@ class StudyHandle:
         for _ in self.as_completed(timeout_s):
             pass
         return self.status()
+
+    # -- an open study -----------------------------------------------------------------------
+
+    def add(self, *points: Mapping[str, object]) -> list[str]:
+        """Enqueue a job for each of these points of an open study; returns the ids of the jobs.
+
+        A point gives a value to each parameter that is open. The same point twice is two jobs. After
+        `BrokerUnavailable` some of them may have been enqueued.
+        Raises `StudyError`, `FixThis` for a study that is not open, `BrokerUnavailable`, `BrokerRefused`,
+        `CollectorUnavailable`, `KeysRefused`.
+        """
+        return self._adding().add(points)
+
+    def next_result(self, timeout_s: float | None = None) -> Result:
+        """The next result of the points that this handle has added, in the order in which they arrive.
+
+        Raises `FixThis` where all have been told, `TimeoutError` when none arrived for `timeout_s` seconds.
+        """
+        return self._adding().next_result(timeout_s)
+
+    def evaluate(self, point: Mapping[str, object], timeout_s: float | None = None) -> Result:
+        """Add a point to an open study, and wait for its result. Raises as `add` and `next_result`."""
+        return self._adding().evaluate(point, timeout_s)
+
+    def _adding(self) -> Additions:
+        if self._additions is None:
+            client = self.client
+            self._additions = Additions(client.records, client.broker, client.seal, self.id)
+        return self._additions
 
     def rows(self, states: Sequence[State] = ()) -> Iterator[Row]:
         """Results as flat maps: parameters, state, metrics."""

@@ -20,7 +20,16 @@ from pathlib import Path
 
 from queue_runner.collector.database import Database
 from queue_runner.errors import FixThis, NotFound
-from queue_runner.model import MissingJob, Result, State, StudyRecord, StudyStatus, WorkerStatus
+from queue_runner.model import (
+    AddedPoint,
+    Allotment,
+    MissingJob,
+    Result,
+    State,
+    StudyRecord,
+    StudyStatus,
+    WorkerStatus,
+)
 from queue_runner.records import Arrivals
 from queue_runner.signing import Seal, open_seal
 from queue_runner.signing.file import write_key_file
@@ -154,15 +163,30 @@ class RunsFolder:
         return self._database(run).results(run.root.name, after=after, limit=limit, states=states)
 
     def arrivals(
-        self, study: str, *, cursor: int = 0, limit: int = 1000, wait_s: float = 0.0
+        self,
+        study: str,
+        *,
+        cursor: int = 0,
+        limit: int = 1000,
+        wait_s: float = 0.0,
+        more: bool = False,
     ) -> Arrivals:
         run = self.find(study)
-        database = self._database(run)
-        return database.arrivals(run.root.name, cursor=cursor, limit=limit, wait_s=wait_s)
+        return self._database(run).arrivals(
+            run.root.name, cursor=cursor, limit=limit, wait_s=wait_s, more=more
+        )
 
     def missing(self, study: str, *, after: int = -1, limit: int = 1000) -> list[MissingJob]:
         run = self.find(study)
         return self._database(run).missing(run.root.name, after=after, limit=limit)
+
+    def points(self, study: str, *, after: int = -1, limit: int = 1000) -> list[AddedPoint]:
+        run = self.find(study)
+        return self._database(run).points(run.root.name, after=after, limit=limit)
+
+    def allot(self, study: str, count: int) -> Allotment:
+        run = self.find(study)
+        return self._database(run).allot(run.root.name, count)
 
     def result(self, job_id: str) -> Result:
         return self._of_job(job_id).result(job_id)

@@ -11,7 +11,16 @@ from urllib.parse import quote
 
 from queue_runner.errors import CollectorRefused, CollectorUnavailable, NotFound, WireError
 from queue_runner.http import Response, Session, Unanswered, succeeded
-from queue_runner.model import MissingJob, Result, State, StudyRecord, StudyStatus, WorkerStatus
+from queue_runner.model import (
+    AddedPoint,
+    Allotment,
+    MissingJob,
+    Result,
+    State,
+    StudyRecord,
+    StudyStatus,
+    WorkerStatus,
+)
 from queue_runner.records import Arrivals
 from queue_runner.tls import distrust
 from queue_runner.unpacking import UnpackError, unpack
@@ -60,15 +69,30 @@ class HttpRecords:
         return self._unpack(self._get(f"{_of(study)}/results", {**query, **wanted, **_PACKED}))[0]
 
     def arrivals(
-        self, study: str, *, cursor: int = 0, limit: int = 1000, wait_s: float = 0.0
+        self,
+        study: str,
+        *,
+        cursor: int = 0,
+        limit: int = 1000,
+        wait_s: float = 0.0,
+        more: bool = False,
     ) -> Arrivals:
         query = {"cursor": cursor, "limit": limit, "wait": math.ceil(wait_s), **_PACKED}
+        if more:
+            query["more"] = 1
         results, rest = self._unpack(self._get(f"{_of(study)}/arrivals", query))
         return Arrivals(results, int(rest["cursor"]), bool(rest["done"]))
 
     def missing(self, study: str, *, after: int = -1, limit: int = 1000) -> list[MissingJob]:
         answer = self._get(f"{_of(study)}/missing", {"after": after, "limit": limit})
         return [self._read(MissingJob, item) for item in answer]
+
+    def points(self, study: str, *, after: int = -1, limit: int = 1000) -> list[AddedPoint]:
+        answer = self._get(f"{_of(study)}/points", {"after": after, "limit": limit})
+        return [self._read(AddedPoint, item) for item in answer]
+
+    def allot(self, study: str, count: int) -> Allotment:
+        return self._read(Allotment, self._post(f"{_of(study)}/allotments", {"count": count}))
 
     def result(self, job_id: str) -> Result:
         return self._read(Result, self._get(f"/v1/jobs/{quote(job_id, safe='')}"))
@@ -83,10 +107,10 @@ class HttpRecords:
     # -- control -----------------------------------------------------------------------------------
 
     def cancel(self, study: str, jobs: Sequence[str] = ()) -> None:
-        self._post(f"{_of(study)}/cancel", jobs)
+        self._post(f"{_of(study)}/cancel", {"jobs": list(jobs)})
 
     def retry(self, study: str, jobs: Sequence[str] = ()) -> None:
-        self._post(f"{_of(study)}/retry", jobs)
+        self._post(f"{_of(study)}/retry", {"jobs": list(jobs)})
 
     # -- requests ----------------------------------------------------------------------------------
 
@@ -101,9 +125,9 @@ class HttpRecords:
                 time.sleep(_BACK_OFF_S * 2**attempt)
         raise AssertionError("unreachable")
 
-    def _post(self, path: str, jobs: Sequence[str]) -> Any:
+    def _post(self, path: str, body: object) -> Any:
         try:
-            return self._answer(self._http.request("POST", path, json={"jobs": list(jobs)}))
+            return self._answer(self._http.request("POST", path, json=body))
         except Unanswered as error:
             self._check_trust(error)
             raise self._unavailable(error) from error

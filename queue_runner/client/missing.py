@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import tee
 from typing import TYPE_CHECKING
 
 from queue_runner.brokers.base import Broker, Message
+from queue_runner.client.again import jobs_again
 from queue_runner.client.submit import BATCH, batches, job_message
 from queue_runner.errors import CollectorUnavailable, FixThis
 from queue_runner.model import INBOX_QUEUE, MissingJob, StudyRecord, job_queue
@@ -60,20 +62,10 @@ def _held(broker: Broker, queue: str) -> int:
 
 
 def _messages(client: Client, record: StudyRecord) -> Iterator[Message]:
-    from queue_runner.study import Study
-
-    missing = _missing(client.records, record.id)
-    first = next(missing, None)
-    if first is None:
-        return
-    jobs = Study.from_spec(record.spec).jobs(record.bundle, start=first.index)
-    wanted: MissingJob | None = first
-    for job in jobs:
-        if wanted is None:
-            return
-        if job.index == wanted.index:
-            yield job_message(job, seal=client.seal, attempt=wanted.attempts + 1)
-            wanted = next(missing, None)
+    missing, numbers = tee(_missing(client.records, record.id))
+    jobs = jobs_again(client.records, record, (each.index for each in numbers))
+    for job, each in zip(jobs, missing, strict=True):
+        yield job_message(job, seal=client.seal, attempt=each.attempts + 1)
 
 
 def _missing(records: Records, study: str) -> Iterator[MissingJob]:

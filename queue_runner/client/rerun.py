@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from queue_runner import plugins
+from queue_runner.client.again import jobs_again
 from queue_runner.client.client import Client
 from queue_runner.model import Job, Result
 from queue_runner.workers.attempt import attempt_job
@@ -34,10 +35,8 @@ class Difference:
 
 def job_of(client: Client, result: Result) -> Job:
     """The job that came to this result. Raises `NotFound` where its study is not known any more."""
-    from queue_runner.study import Study
-
     record = client.records.study(result.study)
-    return Study.from_spec(record.spec).job(result.index, record.bundle)
+    return next(jobs_again(client.records, record, [result.index]))
 
 
 def run_again(client: Client, result: Result, folder: Path, runtime: str, stop: Stop) -> Result:

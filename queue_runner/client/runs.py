@@ -217,6 +217,7 @@ def run(
     warm: containers, where there are any, serve one job after another.
     Interrupted (KeyboardInterrupt, or killed), the same call goes on where it stopped.
     """
+    study.insist_on_points()
     name = choose_runtime(study, lambda text: None) if runtime == AUTO else runtime
     settings = RunSettings(
         folder=Path(folder), cores=cores, runtime=name, warm=warm and name == "docker"

@@ -120,6 +120,7 @@ def _repeated(
     token: str,
     workers: Sequence[str | None] | None = None,
 ) -> Iterator[Study]:
+    study.insist_on_points()
     keep = settings.files or (*study.outputs, *study.keep)
     for number in range(1, settings.runs + 1):
         # names have a limit

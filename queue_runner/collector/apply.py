@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, reduce
 from itertools import groupby
@@ -19,7 +19,16 @@ from typing import TypeVar
 from sqlalchemy import BindParameter, Connection, bindparam, delete, select, update
 
 from queue_runner.collector import schema
+from queue_runner.collector.jobs import (
+    chunks,
+    index_of,
+    job_id,
+    last_attempts,
+    only_jobs,
+    unfinished,
+)
 from queue_runner.collector.news import Added, Told
+from queue_runner.collector.points import add_points
 from queue_runner.collector.prepared import Prepared
 from queue_runner.collector.rules import Stored, Verdict, judge
 from queue_runner.model import (
@@ -27,6 +36,7 @@ from queue_runner.model import (
     CancelRequest,
     InboxItem,
     JobsSubmitted,
+    PointsAdded,
     Result,
     RetryRequest,
     State,
@@ -47,9 +57,11 @@ _TAKE_STUDY = Prepared(
     .where(schema.study.c.id == _OF, ~schema.study.c.known)
     .values(
         known=True,
+        # points may have come before their study
+        total=schema.study.c.total + bindparam("its_total"),
         **{
             name: bindparam(f"its_{name}")
-            for name in ("name", "kind", "total", "submitted_at", "record")
+            for name in ("name", "kind", "submitted_at", "record", "open")
         },
     )
     .returning(schema.study.c.arrivals)
@@ -72,6 +84,7 @@ _ADD_FINALS = Prepared(
         schema.study.c.arrivals,
         schema.study.c.known,
         reduce(add, _COUNTED) >= schema.study.c.total,
+        schema.study.c.open,
     )
 )
 #: A study that is not known yet; its id is to be added.
@@ -87,10 +100,6 @@ _NEW_STUDY: Mapping[str, object] = {
     "arrivals": 0,
     "submitted_at": 0.0,
 }
-#: Values bound in one statement; SQLite allowed 999 for a long time.
-_SOME = 500
-#: Jobs of a cancelled study that are looked at together.
-_CANCEL_CHUNK = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +140,8 @@ def apply_items(
             changed |= {item.id} if _apply_study(connection, item) else set()
         elif isinstance(item, JobsSubmitted):
             _apply_submitted(connection, item)
+        elif isinstance(item, PointsAdded):
+            changed |= {item.study} if _apply_points(connection, item) else set()
         else:
             changed.add(item.study)
             cancels += _apply_request(connection, item)
@@ -170,7 +181,7 @@ def _lock_studies(connection: Connection, studies: Sequence[str]) -> None:
         _new_studies(connection.dialect.name).run(connection, *rows)
     if connection.dialect.name == "sqlite":
         return  # its write lock holds everything already
-    for some in _chunks(studies):
+    for some in chunks(studies):
         query = select(schema.study.c.id).where(schema.study.c.id.in_(some))
         connection.execute(query.order_by(schema.study.c.id).with_for_update()).all()
 
@@ -179,11 +190,6 @@ def _lock_studies(connection: Connection, studies: Sequence[str]) -> None:
 def _new_studies(dialect: str) -> Prepared:
     statement = schema.inserting(dialect, schema.study).on_conflict_do_nothing()
     return Prepared(statement, columns=("id", *_NEW_STUDY))
-
-
-def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    for first in range(0, len(values), _SOME):
-        yield values[first : first + _SOME]
 
 
 # -- studies -------------------------------------------------------------------------------------
@@ -198,14 +204,24 @@ def _apply_study(connection: Connection, record: StudyRecord) -> bool:
         "its_total": record.total,
         "its_submitted_at": record.submitted_at,
         "its_record": encode(record),
+        "its_open": record.open,
     }
     arrivals = _TAKE_STUDY.run(connection, values).scalar()
     if arrivals is None:
         return False  # it was known
     if _whole_study_cancelled(connection, record.id):
-        _cancel_rest(connection, record.id, record.total)
+        _cancel_rest(connection, record.id)
         return True
     return bool(arrivals) or record.total == 0
+
+
+def _apply_points(connection: Connection, item: PointsAdded) -> bool:
+    """Whether there is something to tell: they were cancelled with their study."""
+    add_points(connection, item.study, list(enumerate(item.points, item.first)))
+    if not _whole_study_cancelled(connection, item.study):
+        return False
+    _cancel_rest(connection, item.study)
+    return True
 
 
 def _apply_submitted(connection: Connection, item: JobsSubmitted) -> None:
@@ -245,7 +261,7 @@ def _apply_results(connection: Connection, results: Sequence[Reported]) -> list[
 
 def _stored(connection: Connection, jobs: Sequence[str]) -> dict[str, Stored]:
     found: dict[str, Stored] = {}
-    for some in _chunks(jobs):
+    for some in chunks(jobs):
         size = 1 << (len(some) - 1).bit_length()
         wanted = {f"job{n}": job for n, job in enumerate([*some, *[some[0]] * (size - len(some))])}
         for job, attempt, state, worker in _found(size).run(connection, wanted):
@@ -272,7 +288,11 @@ def _add_finals(
         arrived = list(group)
         more = {f"more_{state.value}": deltas[study].get(state.value, 0) for state in State}
         values = {"of": study, "more_arrivals": len(arrived), "now": now, **more}
-        last, known, done = _ADD_FINALS.run(connection, values).one()
+        last, known, done, growing = _ADD_FINALS.run(connection, values).one()
+        if growing:
+            # of a client that a broker failed its jobs may be here, and what tells of them not
+            points = [(each.result.index, each.result.point) for each in arrived]
+            done = add_points(connection, study, points)
         first = last - len(arrived) + 1
         rows += [_row(each, first + place) for place, each in enumerate(arrived)]
         if known:
@@ -339,7 +359,7 @@ def _to_history(connection: Connection, jobs: Sequence[str]) -> None:
         final.c.study,
         final.c.body,
     )
-    for some in _chunks(jobs):
+    for some in chunks(jobs):
         moved = select(*columns).where(final.c.job.in_(some))
         connection.execute(
             schema.inserting(connection.dialect.name, schema.attempt)
@@ -362,39 +382,20 @@ def _apply_cancel(connection: Connection, request: CancelRequest) -> list[Cancel
     if request.jobs:
         _cancel_jobs(connection, request.study, request.jobs)
     else:
-        table = schema.study
-        total = connection.execute(
-            select(table.c.total).where(table.c.id == request.study)
-        ).scalar_one()
-        _cancel_rest(connection, request.study, total)
+        _cancel_rest(connection, request.study)
     return [Cancel(request.study, request.jobs)]
 
 
-def _cancel_rest(connection: Connection, study: str, total: int) -> None:
-    table = schema.result
-    for first in range(0, total, _CANCEL_CHUNK):
-        last = min(first + _CANCEL_CHUNK, total) - 1
-        there = set(
-            connection.execute(
-                select(table.c.idx).where(
-                    table.c.study == study, table.c.idx >= first, table.c.idx <= last
-                )
-            ).scalars()
-        )
-        _add_cancelled(connection, study, [n for n in range(first, last + 1) if n not in there])
+def _cancel_rest(connection: Connection, study: str) -> None:
+    for indexes in unfinished(connection, study):
+        _add_cancelled(connection, study, indexes)
 
 
 def _cancel_jobs(connection: Connection, study: str, jobs: Sequence[str]) -> None:
     there = _stored(connection, jobs)
-    indexes = [_index_of(study, job) for job in jobs if job not in there]
-    table = schema.study
-    total = connection.execute(select(table.c.total).where(table.c.id == study)).scalar_one()
-    _add_cancelled(connection, study, [n for n in indexes if n is not None and n < total])
-
-
-def _index_of(study: str, job: str) -> int | None:
-    prefix, _, number = job.rpartition(".")
-    return int(number) if prefix == study and number.isdecimal() else None
+    indexes = [index_of(study, job) for job in jobs if job not in there]
+    named = [index for index in indexes if index is not None]
+    _add_cancelled(connection, study, only_jobs(connection, study, named))
 
 
 def _add_cancelled(connection: Connection, study: str, indexes: Sequence[int]) -> None:
@@ -417,23 +418,6 @@ def _add_cancelled(connection: Connection, study: str, indexes: Sequence[int]) -
     ]
     reported = [Reported(result, encode(result)) for result in cancelled]
     _add_finals(connection, reported, {study: {State.CANCELLED.value: len(cancelled)}})
-
-
-def job_id(study: str, index: int) -> str:
-    """The id of a study's job; the same as in `queue_runner.study`, which a test holds."""
-    return f"{study}.{index:07}"
-
-
-def last_attempts(connection: Connection, jobs: Sequence[str]) -> dict[str, int]:
-    """The highest attempt in the history of each job that has one."""
-    table = schema.attempt
-    found: dict[str, int] = {}
-    for some in _chunks(jobs):
-        for job, number in connection.execute(
-            select(table.c.job, table.c.attempt).where(table.c.job.in_(some))
-        ):
-            found[job] = max(number, found.get(job, 1))
-    return found
 
 
 def _apply_retry(connection: Connection, request: RetryRequest) -> list[Cancel]:

@@ -14,12 +14,15 @@ from sqlalchemy.exc import DBAPIError
 from queue_runner.collector import schema
 from queue_runner.collector.apply import apply_items
 from queue_runner.collector.glance import Glance, Seen
-from queue_runner.collector.missing import missing_jobs
+from queue_runner.collector.jobs import missing_jobs
 from queue_runner.collector.news import News
+from queue_runner.collector.points import allot, points_of
 from queue_runner.collector.restarts import renumber
 from queue_runner.collector.schema import open_engine, write_ahead_log
-from queue_runner.errors import CollectorUnavailable, NotFound
+from queue_runner.errors import CollectorUnavailable, FixThis, NotFound
 from queue_runner.model import (
+    AddedPoint,
+    Allotment,
     Cancel,
     Heartbeat,
     InboxItem,
@@ -232,12 +235,19 @@ class Database:
             return connection.execute(query).scalars().all()
 
     def arrivals(
-        self, study: str, *, cursor: int = 0, limit: int = 1000, wait_s: float = 0.0
+        self,
+        study: str,
+        *,
+        cursor: int = 0,
+        limit: int = 1000,
+        wait_s: float = 0.0,
+        more: bool = False,
     ) -> Arrivals:
         end = time.monotonic() + wait_s
         while True:
             arrived = self.arrived(study, cursor=cursor, limit=limit)
-            if arrived.bodies or arrived.done or time.monotonic() >= end:
+            over = arrived.done and not more
+            if arrived.bodies or over or time.monotonic() >= end:
                 results = [decode(body, Result) for body in arrived.bodies]
                 return Arrivals(results, arrived.cursor, arrived.done)
             time.sleep(_LOOK_S)
@@ -257,7 +267,24 @@ class Database:
     def missing(self, study: str, *, after: int = -1, limit: int = 1000) -> list[MissingJob]:
         row = self._study_row(study)
         with self._reading() as connection:
-            return missing_jobs(connection, row.id, row.submitted, after=after, limit=limit)
+            return missing_jobs(connection, row.id, after=after, limit=limit)
+
+    def points(self, study: str, *, after: int = -1, limit: int = 1000) -> list[AddedPoint]:
+        row = self._study_row(study)
+        with self._reading() as connection:
+            return points_of(connection, row.id, after=after, limit=limit)
+
+    def allot(self, study: str, count: int) -> Allotment:
+        row = self._study_row(study)
+        with self._translated(), self._writing.begin() as connection:
+            allotment = allot(connection, row.id, count)
+        if allotment is None:
+            raise FixThis(
+                f"study {study} takes no further points: it is not open (see `open` in a study)"
+            )
+        # what has been given to one client must not be given to another after a power cut
+        self.flush()
+        return allotment
 
     def result(self, job_id: str) -> Result:
         query = select(schema.result.c.body).where(schema.result.c.job == job_id)
@@ -334,13 +361,15 @@ def _status(row: Row[Any], running: int) -> StudyStatus:
         name=row.name,
         kind=row.kind,
         total=row.total,
-        submitted=row.submitted,
+        # numbers may have been allotted to clients that have not used them yet
+        submitted=min(row.submitted, row.total) if row.open else row.submitted,
         running=min(running, max(0, row.total - finished)),
         succeeded=row.succeeded,
         failed=row.failed,
         cancelled=row.cancelled,
         submitted_at=row.submitted_at,
         last_result_at=row.last_result_at,
+        open=bool(row.open),
     )
 
 

@@ -17,6 +17,8 @@ from queue_runner.collector.openapi import whole
 from queue_runner.collector.schemas import Schema
 from queue_runner.errors import FixThis, WireError
 from queue_runner.model import (
+    AddedPoint,
+    Allotment,
     CancelRequest,
     Failure,
     MissingJob,
@@ -88,7 +90,7 @@ class Route:
     answer: Callable[[Api, Request], Any]
     gives: Any
     query: Mapping[str, tuple[str, Schema]] = field(default_factory=dict)
-    later: Callable[[Any], bool] | None = None
+    later: Callable[[Request, Any], bool] | None = None
     added: Callable[[Request, Added], Any] | None = None
     nothing: Callable[[Api, Request], bool] | None = None
 
@@ -161,18 +163,39 @@ def _just_arrived(request: Request, added: Added) -> Packed | None:
 def _none_arrived(api: Api, request: Request) -> bool:
     """Raises `NotFound`."""
     seen = api.database.glance(request.path["study"])
-    return seen is not None and not seen.done and seen.arrivals <= _number(request, "cursor", 0, 0)
+    if seen is None or (seen.done and not _more(request)):
+        return False
+    return seen.arrivals <= _number(request, "cursor", 0, 0)
 
 
-def _nothing_yet(answer: Any) -> bool:
+def _nothing_yet(request: Request, answer: Any) -> bool:
     told = answer.value if isinstance(answer, Packed) else answer
-    return not told["results"] and not told["done"]
+    return not told["results"] and (_more(request) or not told["done"])
+
+
+def _more(request: Request) -> bool:
+    """Whether points are being added to an open study."""
+    return bool(_number(request, "more", 0, 0))
 
 
 def _missing(api: Api, request: Request) -> Any:
     after = _number(request, "after", -1, -1)
     found = api.database.missing(request.path["study"], after=after, limit=_limit(request))
     return [to_plain(each) for each in found]
+
+
+def _points(api: Api, request: Request) -> Any:
+    after = _number(request, "after", -1, -1)
+    found = api.database.points(request.path["study"], after=after, limit=_limit(request))
+    return [to_plain(each) for each in found]
+
+
+def _allot(api: Api, request: Request) -> Any:
+    body = request.body
+    count = body.get("count") if isinstance(body, Mapping) and set(body) == {"count"} else None
+    if type(count) is not int or not 1 <= count <= MAX_LIMIT:
+        raise BadRequest(f'expected a body such as {{"count": 100}}, of at most {MAX_LIMIT}')
+    return to_plain(api.database.allot(request.path["study"], count))
 
 
 def _job(api: Api, request: Request) -> Any:
@@ -225,6 +248,10 @@ _WAITING: dict[str, tuple[str, Schema]] = {
         f"seconds to wait where there is none yet, up to {MAX_WAIT_S}",
         whole(0, MAX_WAIT_S),
     ),
+    "more": (
+        "1 to wait though every job that is known has one, while points are added to an open study",
+        whole(0, 1),
+    ),
     "format": ("json or msgpack", {"type": "string", "enum": ["json", "msgpack"]}),
 }
 _S = "/v1/studies/{study}"
@@ -259,6 +286,21 @@ ROUTES = (
         _missing,
         list[MissingJob],
         {**_PAGING, **_AFTER},
+    ),
+    Route(
+        "GET",
+        f"{_S}/points",
+        "What was added to an open study, in the order of the numbers",
+        _points,
+        list[AddedPoint],
+        {**_PAGING, **_AFTER},
+    ),
+    Route(
+        "POST",
+        f"{_S}/allotments",
+        "Numbers for further jobs of an open study",
+        _allot,
+        Allotment,
     ),
     Route(
         "POST",

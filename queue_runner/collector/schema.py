@@ -16,6 +16,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Engine,
     Float,
     Index,
@@ -60,8 +61,18 @@ study = Table(
     Column("last_result_at", Float),
     Column("kind", Text, nullable=False),
     Column("record", LargeBinary),
+    # whether `total` is how many rows of `point` it has; null in databases that are older than open studies
+    Column("open", Boolean),
     # who asks for a study says its id or its name
     Index("study_by_name", "name", "submitted_at"),
+)
+#: Of open studies: what their jobs were made of.
+point = Table(
+    "point",
+    metadata,
+    Column("study", String(200), primary_key=True),
+    Column("idx", BigInteger, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
 )
 result = Table(
     "result",
@@ -170,8 +181,7 @@ def _make_tables(engine: Engine) -> None:
                 metadata.create_all(connection)
                 if connection.execute(select(schema)).first() is None:
                     connection.execute(insert(schema).values(version=SCHEMA_VERSION))
-            for index in study.indexes:  # databases are older than these
-                index.create(connection, checkfirst=True)
+            _add_what_is_newer(connection)
             version = connection.execute(select(schema.c.version)).scalar_one()
     except DBAPIError as error:
         raise CollectorUnavailable(
@@ -182,6 +192,15 @@ def _make_tables(engine: Engine) -> None:
             f"database {engine.url.render_as_string()} has schema version {version}, this program"
             f" knows {SCHEMA_VERSION}. Use the queue-runner version that wrote it, or a new database."
         )
+
+
+def _add_what_is_newer(connection: Connection) -> None:
+    """To a database that is older: what a program that does not know it may leave as it is."""
+    for index in study.indexes:
+        index.create(connection, checkfirst=True)
+    point.create(connection, checkfirst=True)
+    if not any(column["name"] == "open" for column in inspect(connection).get_columns("study")):
+        connection.exec_driver_sql("ALTER TABLE study ADD COLUMN open BOOLEAN")
 
 
 def inserting(dialect: str, table: Table) -> Any:

@@ -33,6 +33,7 @@ from queue_runner.model import (
     Heartbeat,
     InboxItem,
     JobsSubmitted,
+    PointsAdded,
     Result,
     RetryRequest,
     StudyRecord,
@@ -55,7 +56,7 @@ log = logging.getLogger("queue_runner.collector")
 #: Who says what: a worker's signature is none of a client's, and the other way round.
 _SAYS: Mapping[str, tuple[type, ...]] = {
     RESULTS: (Result,),
-    REQUESTS: (StudyRecord, JobsSubmitted, CancelRequest, RetryRequest),
+    REQUESTS: (StudyRecord, JobsSubmitted, PointsAdded, CancelRequest, RetryRequest),
 }
 _INBOX_TYPES = (*_SAYS[RESULTS], *_SAYS[REQUESTS])
 _BATCH = 500

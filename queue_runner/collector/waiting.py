@@ -52,7 +52,7 @@ async def awaited(api: Api, route: Route, request: Request) -> Any:
                 # most often there is nothing yet, which needs no thread
                 if left_s <= 0 or not route.nothing(api, request):
                     answer = await run_in_threadpool(route.answer, api, request)
-                    if left_s <= 0 or not route.later(answer):
+                    if left_s <= 0 or not route.later(request, answer):
                         return answer
             except NotFound:
                 if left_s <= 0:

@@ -151,17 +151,25 @@ def is_scalar(value: object) -> bool:
     return isinstance(value, int | float | str)
 
 
+def fault_of(value: object) -> str | None:
+    """Why this can be no parameter's value; None where it can."""
+    if not is_scalar(value):
+        return f"expected a number, text or true/false, found {short(value)}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"expected a finite number, found {value}"
+    if isinstance(value, int) and value.bit_length() > 63:
+        return "expected a whole number of at most 64 bits"
+    if isinstance(value, str) and "\0" in value:
+        return f"expected text without a NUL character, found {short(value)}"
+    return None
+
+
 def _scalars(values: list[Any], path: Path, problems: Problems) -> list[Scalar]:
     if not values:
         problems.add(path, "expected at least one value")
     for place, value in enumerate(values):
-        where = (*path, place)
-        if not is_scalar(value):
-            problems.add(where, f"expected a number, text or true/false, found {short(value)}")
-        elif isinstance(value, float) and not math.isfinite(value):
-            problems.add(where, f"expected a finite number, found {value}")
-        elif isinstance(value, int) and value.bit_length() > 63:
-            problems.add(where, "expected a whole number of at most 64 bits")
+        if (fault := fault_of(value)) is not None:
+            problems.add((*path, place), fault)
         if len(problems.found) > 50:
             break
     return values

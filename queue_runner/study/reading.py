@@ -86,5 +86,5 @@ def section_of(kind: StudyKind, name: str, document: Mapping[str, Any], problems
 
 def sound(problems: Problems) -> bool:
     """Whether the fields that the space reads are of the types that it expects."""
-    fields = ("parameters", "zip", "sample", "derived", "where")
+    fields = ("parameters", "zip", "sample", "open", "derived", "where")
     return not any(problem.path[:1] == (field,) for problem in problems.found for field in fields)

@@ -74,10 +74,11 @@ def _values(cells: Sequence[str], columns: Sequence[str], where: str) -> list[Sc
         raise StudyError(
             f"{where}: expected {len(columns)} values ({short(', '.join(columns))[1:-1]}), found {len(cells)}"
         )
-    return [_value(cell.strip(), where) for cell in cells]
+    return [value_of(cell.strip(), where) for cell in cells]
 
 
-def _value(text: str, where: str) -> Scalar:
+def value_of(text: str, where: str) -> Scalar:
+    """What a cell of a table says. Raises `StudyError` with `where`."""
     if not text:
         raise StudyError(f"{where}: a value is missing")
     if "\0" in text:

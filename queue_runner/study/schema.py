@@ -248,6 +248,7 @@ class StudyModel(Strict):
     zip: list[list[str]] = []
     sample: Sample | None = None
     points: Annotated[Any, WithJsonSchema({"type": ["string", "array", "object"]})] = None
+    open: list[str] = []
     derived: dict[str, Scalars] = {}
     where: Annotated[
         list[str],

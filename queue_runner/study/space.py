@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from queue_runner.errors import StudyError
 from queue_runner.model import Scalar
 from queue_runner.plugins import nearest
 from queue_runner.study.expressions import CONSTANTS, FUNCTIONS, Expression, ExpressionError
-from queue_runner.study.parameters import Sampled, is_scalar, parse_parameter
+from queue_runner.study.parameters import Sampled, fault_of, parse_parameter
 from queue_runner.study.problems import Locator, Path, Problems, field_name, short
 from queue_runner.study.sampling import METHODS, draw
 
@@ -38,7 +38,8 @@ class Space:
     """All points of a study, in their order.
 
     names: parameters in column order, derived ones last; before: how many points there are before
-    `where`; locate: finds the line of an expression that has no value at a point.
+    `where`; locate: finds the line of an expression that has no value at a point; open: parameters whose
+    values are given later, point by point: then there are no points here.
     """
 
     def __init__(
@@ -47,11 +48,14 @@ class Space:
         derived: Mapping[str, Expression],
         where: Sequence[Expression],
         locate: Locator,
+        open: Sequence[str] = (),
     ) -> None:
         self._blocks, self._derived, self._where = tuple(blocks), dict(derived), tuple(where)
         self._locate = locate
-        self.names = tuple(name for block in blocks for name in block.names) + tuple(derived)
-        self.before = math.prod(len(block) for block in blocks)
+        self.open = tuple(open)
+        given = (*open, *(name for block in blocks for name in block.names))
+        self.names = (*given, *derived)
+        self.before = 0 if open else math.prod(len(block) for block in blocks)
         self._total: int | None = None if where else self.before
 
     @property
@@ -88,6 +92,20 @@ class Space:
             next(kept, None)
         return kept
 
+    def points_at(self, numbers: Iterable[int]) -> Iterator[tuple[int, dict[str, Scalar]]]:
+        """Those of the points with these numbers, which come in their order, that there are."""
+        if not self._where:
+            yield from ((each, self._point(each)) for each in numbers if 0 <= each < self.before)
+            return
+        wanted = iter(numbers)
+        next_one = next(wanted, None)
+        for number, point in enumerate(self.points()):
+            if next_one is None:
+                return
+            if number == next_one:
+                yield number, point
+                next_one = next(wanted, None)
+
     def _point(self, number: int) -> dict[str, Scalar]:
         point: dict[str, Scalar] = {}
         places = []
@@ -97,6 +115,25 @@ class Space:
         for block, place in zip(self._blocks, reversed(places), strict=True):
             for name, column in zip(block.names, block.columns, strict=True):
                 point[name] = column[place]
+        return self._derive(point)
+
+    def complete(self, values: Mapping[str, object]) -> dict[str, Scalar]:
+        """The point of an open study with these values of its parameters. Raises `StudyError`."""
+        point: dict[str, Scalar] = {}
+        for name in self.open:
+            if name not in values:
+                raise StudyError(f"no value of {name!r} in the point {short(dict(values))}")
+            value: Any = values[name]
+            if (fault := fault_of(value)) is not None:
+                raise StudyError(f"{name}: {fault}")
+            point[name] = value
+        for name in values:
+            if name not in point:
+                hint = nearest(str(name), self.open)
+                raise StudyError(f"the study has no parameter {name!r} that is open{hint}")
+        return self._derive(point)
+
+    def _derive(self, point: dict[str, Scalar]) -> dict[str, Scalar]:
         for name, expression in self._derived.items():
             point[name] = self._value(expression, point, ("derived", name))
         return point
@@ -124,8 +161,14 @@ def describe(point: Mapping[str, Scalar]) -> str:
 def make_space(document: Mapping[str, Any], problems: Problems) -> Space | None:
     """The space of a study's document; None where problems were added."""
     before = len(problems.found)
+    opened = document.get("open") or []
+    if opened:
+        _check_open(document, problems)
     blocks = [*_point_blocks(document.get("points"), problems), *_blocks(document, problems)]
     seen: set[str] = set()
+    for name in opened:
+        _check_name(name, seen, problems, "open")
+        seen.add(name)
     for block in blocks:
         for name in block.names:
             _check_name(name, seen, problems)
@@ -134,7 +177,7 @@ def make_space(document: Mapping[str, Any], problems: Problems) -> Space | None:
     where = _where(document.get("where") or [], seen, problems)
     if len(problems.found) > before:
         return None
-    space = Space(blocks, derived, where, problems.locate)
+    space = Space(blocks, derived, where, problems.locate, opened)
     if where and space.before > MAX_POINTS:
         problems.add(
             ("where",),
@@ -142,6 +185,14 @@ def make_space(document: Mapping[str, Any], problems: Problems) -> Space | None:
         )
         return None
     return space
+
+
+def _check_open(document: Mapping[str, Any], problems: Problems) -> None:
+    for section in ("parameters", "zip", "sample", "points", "where"):
+        if document.get(section):
+            problems.add(
+                (section,), "an open study is given its points later: leave this out, or `open`"
+            )
 
 
 def _check_name(name: str, seen: set[str], problems: Problems, section: str = "parameters") -> None:
@@ -252,8 +303,8 @@ def _point_blocks(points: Any, problems: Problems) -> list[Block]:
     for number, row in enumerate(rows):
         if not isinstance(row, list | tuple) or len(row) != len(columns):
             problems.add(("points", number), f"expected {len(columns)} values, found {short(row)}")
-        elif not all(map(is_scalar, row)):
-            problems.add(("points", number), f"expected numbers, text or true/false: {short(row)}")
+        elif (fault := next(filter(None, map(fault_of, row)), None)) is not None:
+            problems.add(("points", number), fault)
         if len(problems.found) > 50:
             break
     if problems.found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -34,7 +34,7 @@ _TRIED_POINTS = 1_000_000
 @dataclass(frozen=True, slots=True)
 class StudySummary:
     """What `check` found; before: points before `where`; tried: so many of these were looked at, and
-    `jobs` is what they make; points: the first ones.
+    `jobs` is what they make; points: the first ones; open: parameters whose values are given later.
     """
 
     name: str
@@ -45,6 +45,7 @@ class StudySummary:
     parameters: tuple[str, ...]
     points: tuple[Mapping[str, Scalar], ...]
     warnings: tuple[str, ...]
+    open: tuple[str, ...] = ()
 
 
 class Study:
@@ -98,6 +99,7 @@ class Study:
         self._document, self._place, self._locate = document, place, locate
         self._space: Space = space
         self._bundle: str | None = None
+        self._ids: dict[str | None, str] = {}
         self._compile(problems)
         problems.check()
 
@@ -188,6 +190,11 @@ class Study:
         return self._space.names
 
     @property
+    def open(self) -> bool:
+        """Whether its points are given later, one by one."""
+        return bool(self._space.open)
+
+    @property
     def total(self) -> int:
         """How many jobs it makes."""
         return self._space.total
@@ -195,6 +202,36 @@ class Study:
     def points(self, start: int = 0) -> Iterator[dict[str, Scalar]]:
         """The points, in the order of the jobs, one at a time."""
         return self._space.points(start)
+
+    def points_at(self, numbers: Iterable[int]) -> Iterator[tuple[int, dict[str, Scalar]]]:
+        """Those of the points with these numbers, which come in their order, that there are."""
+        return self._space.points_at(numbers)
+
+    def complete(self, values: Mapping[str, object]) -> dict[str, Scalar]:
+        """A point of an open study, with the parameters that are derived from these `values`.
+
+        Raises `StudyError`.
+        """
+        if not self.open:
+            raise StudyError(
+                f"study {self.name} takes no further points: it is not open (see `open` in a study)"
+            )
+        return self._space.complete(plain_values(values))
+
+    def insist_on_points(self) -> None:
+        """Raises `StudyError` for an open study where nothing is there that would add points to it."""
+        if self.open:
+            raise StudyError(
+                f"{self._locate(('open',))}study {self.name} is open: its points are added while it runs,"
+                " with `queue-runner submit` and `add`, or from Python (docs/study-files.md, `open`)"
+            )
+
+    def closed(self, points: Iterable[Mapping[str, Scalar]]) -> Self:
+        """An open study with these points, and no others."""
+        given = [{name: point[name] for name in self._space.open} for point in points]
+        if not given:
+            raise StudyError(f"study {self.name} is open, and no point was added to it yet")
+        return self._with(open=None, points=given)
 
     def template(self) -> Template | None:
         """The folder that goes with the jobs. Raises `StudyError`."""
@@ -238,7 +275,7 @@ class Study:
         for index, point in enumerate(islice(points, _CHECKED_POINTS)):
             self._own(self.name, index, point)
         jobs = self._space.total_of(tried)
-        if not jobs and tried == self._space.before:
+        if not jobs and tried == self._space.before and not self.open:
             raise self._no_jobs()
         return StudySummary(
             name=self.name,
@@ -249,14 +286,20 @@ class Study:
             parameters=self.parameters,
             points=tuple(islice(self._space.points(most=tried), shown)),
             warnings=tuple(warnings),
+            open=self._space.open,
         )
 
     # -- jobs ------------------------------------------------------------------------------------
 
     def id(self, bundle: str | None) -> str:
         """NAME-HASH: equal for studies that give the same results, whatever their queue or retries."""
+        if bundle not in self._ids:
+            self._ids[bundle] = self._id(bundle)
+        return self._ids[bundle]
+
+    def _id(self, bundle: str | None) -> str:
         spec = self._document
-        decisive = ("study", "kind", self.kind, "parameters", "zip", "sample", "points", "derived",
+        decisive = ("study", "kind", self.kind, "parameters", "zip", "sample", "points", "open", "derived",
                     "where", "measure", "keep", "image", "container")  # fmt: skip
         content = {key: spec[key] for key in decisive if spec.get(key)}
         content["bundle"] = bundle
@@ -276,7 +319,7 @@ class Study:
                 f" {_MAX_RECORD_BYTES // 1024**2}. Split `points` into several studies, or describe"
                 " them with ranges or samples."
             )
-        if not self.total:
+        if not self.total and not self.open:
             raise self._no_jobs()
         if self.total > MAX_POINTS:
             raise StudyError(
@@ -293,6 +336,7 @@ class Study:
             bundle=bundle,
             queue=self.queue,
             submitted_at=submitted_at,
+            open=self.open,
         )
 
     def _no_jobs(self) -> StudyError:
@@ -303,8 +347,14 @@ class Study:
 
     def jobs(self, bundle: str | None, start: int = 0) -> Iterator[Job]:
         """The jobs from number `start` on, made one at a time. Raises `StudyError`."""
+        return self.jobs_at(enumerate(self.points(start), start), bundle)
+
+    def jobs_at(
+        self, points: Iterable[tuple[int, dict[str, Scalar]]], bundle: str | None
+    ) -> Iterator[Job]:
+        """A job for each point with its number. Raises `StudyError`."""
         study, first = self.id(bundle), None
-        for index, point in enumerate(self.points(start), start):
+        for index, point in points:
             own = self._own(study, index, point)
             job = self._job(study, bundle, own) if first is None else like(first, own)
             first = first or job
@@ -312,11 +362,10 @@ class Study:
 
     def job(self, index: int, bundle: str | None) -> Job:
         """Job number `index`."""
-        point = next(self.points(index), None)
-        if point is None or index < 0:
+        job = next(self.jobs_at(self.points_at([index]), bundle), None)
+        if job is None:
             raise StudyError(f"study {self.name}: no job {index}; it has {self.total}")
-        study = self.id(bundle)
-        return self._job(study, bundle, self._own(study, index, point))
+        return job
 
     def _own(self, study: str, index: int, point: dict[str, Scalar]) -> dict[str, Any]:
         """The fields of a job that the jobs of a study do not share."""

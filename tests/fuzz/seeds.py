@@ -37,6 +37,7 @@ def _messages() -> Iterator[object]:
         )
         yield _result(job)
         yield model.JobsSubmitted(study=record.id, upto=500)
+        yield model.PointsAdded(study=record.id, first=7, points=(job.point, job.point))
         yield model.CancelRequest(study=record.id, jobs=(job.id,))
         yield model.RetryRequest(study=record.id, jobs=(job.id,))
         yield model.Cancel(study=record.id, jobs=(job.id,))

@@ -6,16 +6,19 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
+from queue_runner.brokers import connect
+from queue_runner.collector.database import Database
 from queue_runner.errors import MissingTool
 from queue_runner.store import open_store
 from queue_runner.workers.bundles import Bundles
 from queue_runner.workers.runtimes.process import ProcessRuntime
 from queue_runner.workers.workplace import Workplace
+from tests.integration.bench import Bench, collecting
 from tests.integration.lab import Lab
 from tests.integration.postgres import Postgres, running_postgres
 from tests.integration.system import Tables, embedded_tables
@@ -53,6 +56,15 @@ def place(tmp_path: Path) -> Iterator[Workplace]:
 def lab(zeromq_url: str, tmp_path: Path) -> Iterator[Lab]:
     with ExitStack() as stack:
         yield Lab(tmp_path, zeromq_url, stack)
+
+
+@pytest.fixture
+def bench(broker_url: str, tmp_path: Path) -> Iterator[Bench]:
+    with ExitStack() as stack:
+        broker = stack.enter_context(connect(broker_url))
+        database = stack.enter_context(closing(Database(f"sqlite:///{tmp_path}/collector.sqlite")))
+        stack.enter_context(collecting(broker, database))
+        yield Bench(broker, database, tmp_path)
 
 
 @pytest.fixture(scope="session")

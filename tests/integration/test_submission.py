@@ -2,45 +2,28 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from queue_runner import Study
 from queue_runner.brokers import Broker, Message, connect
-from queue_runner.client.client import Client, StudyHandle
 from queue_runner.client.submit import BATCH, submit_jobs
 from queue_runner.collector.database import Database
-from queue_runner.collector.service import Collector
 from queue_runner.errors import BrokerUnavailable, FixThis
 from queue_runner.model import (
     INBOX_QUEUE,
-    Failure,
-    Job,
     JobsSubmitted,
     MissingJob,
     Result,
     State,
     StudyRecord,
-    job_queue,
 )
-from queue_runner.wire import batch, decode, decode_batch, encode
+from queue_runner.wire import decode_batch
+from tests.integration.bench import JOBS, Bench, study_of
 from tests.integration.system import eventually
-
-_JOBS = job_queue("default")
-
-
-def study_of(jobs: int) -> Study:
-    return Study(
-        name="many",
-        kind="command",
-        parameters={"n": list(range(jobs))},
-        command={"run": ["true", "{n}"]},
-    )
 
 
 class StoresNotesOnly:
@@ -71,7 +54,7 @@ def test_no_note_is_ahead_of_its_jobs(zeromq_url: str) -> None:
             for item, _ in decode_batch(delivery.body, (JobsSubmitted, StudyRecord))
             if isinstance(item, JobsSubmitted)
         ]
-        assert max(notes) <= broker.depth(_JOBS).ready == BATCH
+        assert max(notes) <= broker.depth(JOBS).ready == BATCH
 
 
 class Kept:
@@ -125,82 +108,20 @@ def test_a_study_of_many_lists_travels_apart_from_its_note() -> None:
     assert kept.calls[1] == ["study", f"up to {BATCH}"]
 
 
-class Bench:
-    """A broker, a collector on a database, and a client; jobs are "run" by `work`."""
-
-    def __init__(self, broker: Broker, database: Database, folder: Path) -> None:
-        self.broker, self.database = broker, database
-        self.client = Client.over(database, broker, folder.as_uri())
-
-    def submit(self, jobs: int) -> StudyHandle:
-        """Returns when the collector has heard of all of them."""
-        handle = self.client.submit(study_of(jobs))
-        self.client.await_inbox()
-        eventually(lambda: (status := handle.status_or_none()) and status.submitted == jobs)
-        return handle
-
-    def lose(self, count: int) -> None:
-        """Take jobs out of the queue and forget them."""
-        held = self.broker.lease([_JOBS], count, 10.0)
-        assert len(held) == count
-        assert self.broker.settle(done=held) == []
-
-    def work(self, count: int, state: State = State.SUCCEEDED, final: bool = True) -> None:
-        """Lease so many jobs and report them."""
-        while count:
-            held = self.broker.lease([_JOBS], count, 10.0)
-            assert held, f"{count} jobs have not come"
-            results = [_result(decode(each.body, Job), each.attempt, state, final) for each in held]
-            body = batch([encode(each) for each in results])
-            self.broker.settle(done=held, publish=[Message(INBOX_QUEUE, body)])
-            count -= len(held)
-
-    def attempts(self, study: str) -> list[tuple[int, int, State]]:
-        """Index, attempt and state of each final result."""
-        results = self.database.results(study)
-        return [(each.index, each.attempt, each.state) for each in results]
-
-
-def _result(job: Job, attempt: int, state: State, final: bool) -> Result:
-    failure = Failure("exit-code", "it failed") if state is State.FAILED else None
-    return Result(job.id, job.study, job.index, attempt, state, final, job.point, failure=failure)
-
-
-@pytest.fixture
-def bench(broker_url: str, tmp_path: Path) -> Iterator[Bench]:
-    with ExitStack() as stack:
-        broker = stack.enter_context(connect(broker_url))
-        database = stack.enter_context(closing(Database(f"sqlite:///{tmp_path}/collector.sqlite")))
-        stack.enter_context(_collecting(broker, database))
-        yield Bench(broker, database, tmp_path)
-
-
-@contextmanager
-def _collecting(broker: Broker, database: Database) -> Iterator[None]:
-    collector = Collector(broker, database)
-    thread = threading.Thread(target=collector.run)
-    thread.start()
-    try:
-        yield
-    finally:
-        collector.drain()
-        thread.join()
-
-
 def test_lost_jobs_are_sent_again_when_nothing_waits_any_more(bench: Bench) -> None:
     handle = bench.submit(12)
     bench.lose(3)
     bench.work(2, State.FAILED, final=False)  # and their next attempts are lost
     bench.work(4)
     # RabbitMQ counts what it has sent to a consumer that closed just then a moment later
-    eventually(lambda: bench.broker.depth(_JOBS).ready == 3)
+    eventually(lambda: bench.broker.depth(JOBS).ready == 3)
     with pytest.raises(FixThis, match="3 messages are with the broker"):
         handle.retry_missing()
     bench.work(3)
     bench.client.await_inbox()
     eventually(lambda: handle.status().succeeded == 7)
     assert bench.client.submit(study_of(12)).id == handle.id
-    assert bench.broker.depth(_JOBS).ready == 0, "submitting again sends what was not sent"
+    assert bench.broker.depth(JOBS).ready == 0, "submitting again sends what was not sent"
     assert handle.retry_missing() == 5
     bench.work(5)
     assert handle.wait(60.0).succeeded == 12

@@ -95,6 +95,10 @@ MESSAGES: st.SearchStrategy[Any] = st.one_of(
         bundle=st.none() | HASHES,
         queue=st.just("default"),
         submitted_at=TIMES,
+        open=st.booleans(),
+    ),
+    st.builds(
+        model.PointsAdded, study=IDS, first=COUNTS, points=st.lists(POINTS, max_size=3).map(tuple)
     ),
     st.builds(model.CancelRequest, study=IDS, jobs=SOME_IDS),
     st.builds(model.RetryRequest, study=IDS, jobs=SOME_IDS),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from measure import cases, tasks
-from measure.contender import Place
+from measure.contender import Effort, Figures, Place, lone_jobs
 from measure.images import IMAGE
 from measure.peers.base import Peer
 from queue_runner import Client, Study
@@ -25,6 +25,7 @@ PROGRAM = str(Path(sys.executable).with_name("queue-runner"))
 _RESULT_S = 120.0
 _READY_S = 60.0
 _POLL_S = 0.05
+_WARM_UP = 20
 _TASKS = Path(tasks.__file__)
 
 
@@ -93,6 +94,25 @@ class QueueRunnerPeer(Peer):
             return cases.kernel_fields(count)
         return {"kind": "command", "parameters": points, "command": {"run": [tasks.TRUE]}}
 
+    def _latency(self, task: str, effort: Effort) -> Figures:
+        """Of points of one study: what peers call is known to their workers before, too."""
+        fields = {name: each for name, each in self.fields(task, 1).items() if name != "parameters"}
+        handle = self.client.submit(Study(name=f"{task}-open", open=["x"], **fields))
+        numbers = itertools.count()
+
+        def one_s() -> float:
+            number = next(numbers)
+            began = time.perf_counter()
+            result = _succeeded(handle.evaluate({"x": number}, _RESULT_S))
+            took = time.perf_counter() - began
+            if result.metrics["y"] != number:
+                raise RuntimeError(f"{task}: another result came than that of job {number}")
+            return took
+
+        for _ in range(_WARM_UP):
+            one_s()
+        return lone_jobs(one_s, effort)
+
     def submit(self, task: str, count: int) -> None:
         self._task = task
         self._handle = self.client.submit(self.study(task, count))
@@ -137,6 +157,13 @@ def _succeeded(result: Result) -> Result:
     if result.state is not State.SUCCEEDED:
         raise RuntimeError(f"{result.job_id}: {result.state}, {result.failure}")
     return result
+
+
+class StudyEachPeer(QueueRunnerPeer):
+    """Each lone job is a study of its own."""
+
+    def _latency(self, task: str, effort: Effort) -> Figures:
+        return Peer._latency(self, task, effort)
 
 
 class ContainerPeer(QueueRunnerPeer):

@@ -60,7 +60,8 @@ def folder(tmp_path: Path) -> Path:
 def test_yaml_blocks(folder: Path, block: str) -> None:
     file = folder / "study.yaml"
     file.write_text(completed(block))
-    assert load_study(file).check().jobs > 0
+    study = load_study(file)
+    assert study.check().jobs > 0 or study.open
 
 
 def test_every_function_and_reason_is_listed() -> None:

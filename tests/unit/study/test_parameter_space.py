@@ -119,7 +119,8 @@ def test_a_latin_hypercube_has_one_point_in_each_stratum() -> None:
         assert sorted(math.floor(value * 20) for value in column(drawn, name)) == list(range(20))
 
 
-values = st.lists(st.integers(-5, 5) | st.text(max_size=3), min_size=1, max_size=4)
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=3)
+values = st.lists(st.integers(-5, 5) | texts, min_size=1, max_size=4)
 spaces = st.dictionaries(st.sampled_from(["a", "b", "c", "d"]), values, max_size=4)
 
 
@@ -178,3 +179,12 @@ def test_a_study_without_a_job_is_not_submitted() -> None:
     empty = study({"x": [1]}, where=["x > 1"])
     with pytest.raises(StudyError, match="there is no job: none of the 1 points"):
         empty.record(None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [(2**70, "at most 64 bits"), (math.nan, "finite"), ("a\0b", "NUL"), ([1], "a number, text")],
+)
+def test_rows_of_points_hold_what_parameters_may_be(value: object, says: str) -> None:
+    with pytest.raises(StudyError, match=rf"points\[1\]: expected .*{says}"):
+        study({}, points=[{"x": 1}, {"x": value}])
