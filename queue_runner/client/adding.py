@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Numbers that are asked for at first; each time twice as many, up to the last.
-_FIRST_NUMBERS, _MOST_NUMBERS = 8, 1024
+#: Numbers that are asked for at a time: at first those that are needed, then twice as many, up to this.
+_MOST_NUMBERS = 1024
 #: Seconds between questions for a study that was submitted a moment ago, and for how long.
 _UNKNOWN_S, _PATIENCE_S = 0.02, 30.0
 #: Seconds for which the collector is asked to wait when there is nothing yet.
@@ -43,7 +43,7 @@ class Additions:
     def __init__(self, records: Records, broker: Broker, seal: Seal, study: str) -> None:
         self._records, self._broker, self._seal, self._id = records, broker, seal, study
         self._numbers: range = range(0)
-        self._next_numbers = _FIRST_NUMBERS
+        self._next_numbers = 1
         self._cursor: int | None = None
         self._pending: set[int] = set()
         self._came: deque[Result] = deque()

@@ -13,25 +13,10 @@ from queue_runner.collector.openapi import (
     operation,
     parameter,
 )
-from queue_runner.collector.routes import MAX_LIMIT, ROUTES, Route
+from queue_runner.collector.routes import ROUTES, Route
+from queue_runner.collector.schemas import Schema
 
 _NAMES = {"study": "its id, or the name of the latest of that name", "job": "its id"}
-_JOBS = {
-    "type": ["object", "null"],
-    "properties": {
-        "jobs": {
-            "type": "array",
-            "items": {"type": "string", "pattern": r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$"},
-            "maxItems": MAX_LIMIT,
-        }
-    },
-    "additionalProperties": False,
-}
-_BODY = {
-    "description": "without jobs: all of the study",
-    "content": {"application/json": {"schema": _JOBS}},
-    "required": False,
-}
 #: By the words of the parameter `format`.
 _FORMATS: Mapping[str, Plain] = {
     "msgpack": {"application/vnd.msgpack": {"schema": {"type": "string", "format": "binary"}}},
@@ -82,5 +67,13 @@ def _operation(route: Route) -> Plain:
                 for name, (meaning, schema) in route.query.items()
             ),
         ],
-        body=_BODY if route.method == "POST" else None,
+        body=None if route.takes is None else _body(*route.takes),
     )
+
+
+def _body(meaning: str, schema: Schema) -> Plain:
+    return {
+        "description": meaning,
+        "content": {"application/json": {"schema": schema}},
+        "required": "null" not in schema["type"],
+    }

@@ -78,7 +78,8 @@ class Api:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """query: the parameters that are known, with what they mean; gives: the type of its answer in JSON.
+    """query: the parameters that are known, with what they mean; takes: of a body the same; gives: the type
+    of its answer in JSON.
 
     later: whether to ask again for a while; added: the answer that follows from news alone, or None; nothing:
     whether a glance shows that it would have to be asked again.
@@ -93,6 +94,7 @@ class Route:
     later: Callable[[Request, Any], bool] | None = None
     added: Callable[[Request, Added], Any] | None = None
     nothing: Callable[[Api, Request], bool] | None = None
+    takes: tuple[str, Schema] | None = None
 
 
 def _studies(api: Api, request: Request) -> Any:
@@ -254,6 +256,29 @@ _WAITING: dict[str, tuple[str, Schema]] = {
     ),
     "format": ("json or msgpack", {"type": "string", "enum": ["json", "msgpack"]}),
 }
+_JOBS: tuple[str, Schema] = (
+    "without jobs: all of the study",
+    {
+        "type": ["object", "null"],
+        "properties": {
+            "jobs": {
+                "type": "array",
+                "items": {"type": "string", "pattern": r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$"},
+                "maxItems": MAX_LIMIT,
+            }
+        },
+        "additionalProperties": False,
+    },
+)
+_COUNT: tuple[str, Schema] = (
+    "how many",
+    {
+        "type": "object",
+        "properties": {"count": whole(1, MAX_LIMIT)},
+        "required": ["count"],
+        "additionalProperties": False,
+    },
+)
 _S = "/v1/studies/{study}"
 _J = "/v1/jobs/{job}"
 ROUTES = (
@@ -301,6 +326,7 @@ ROUTES = (
         "Numbers for further jobs of an open study",
         _allot,
         Allotment,
+        takes=_COUNT,
     ),
     Route(
         "POST",
@@ -308,9 +334,15 @@ ROUTES = (
         "Cancel jobs, or all of the study",
         _cancel,
         {"study": str, "cancelled": int},
+        takes=_JOBS,
     ),
     Route(
-        "POST", f"{_S}/retry", "Forget failures of jobs that are sent again", _retry, {"study": str}
+        "POST",
+        f"{_S}/retry",
+        "Forget failures of jobs that are sent again",
+        _retry,
+        {"study": str},
+        takes=_JOBS,
     ),
     Route("GET", _J, "The final result of a job", _job, Result),
     Route("GET", f"{_J}/attempts", "Every attempt at a job", _attempts, list[Result]),

@@ -390,6 +390,11 @@ def test_from_the_command_line(system: System) -> None:
     ):
         wrong = system.call("add", "squares", *words)
         assert (wrong.returncode, says in wrong.stderr) == (2, True), wrong.stderr
+    job = added["jobs"][0]
+    assert job.endswith(".0000001"), "no gap"
+    assert " x  2\n" in system.ok("show", job)
+    assert "the same" in system.ok("rerun", job)
+    assert "3 points, 2 runs each" in system.ok("verify", "squares", "--runs", "2")
     system.ok("submit", "study.yaml")
     again = system.json("add", "squares", "x=9", "--wait")
     assert again[0]["y"] == 81
