@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from queue_runner.client.client import Client, StudyHandle
-    from queue_runner.client.runs import run
+    from queue_runner.client.runs import run, run_open
     from queue_runner.errors import QueueRunnerError
     from queue_runner.model import Job, Result, State, StudyStatus
     from queue_runner.study import Study, linear, load_study, log, range_, sample
@@ -32,6 +32,7 @@ _HOMES = {
     "log": "queue_runner.study",
     "range_": "queue_runner.study",
     "run": "queue_runner.client.runs",
+    "run_open": "queue_runner.client.runs",
     "sample": "queue_runner.study",
 }
 
@@ -49,6 +50,7 @@ __all__ = [
     "log",
     "range_",
     "run",
+    "run_open",
     "sample",
 ]
 

@@ -31,17 +31,25 @@ _MOST_NUMBERS = 1024
 #: Seconds between questions for a study that was submitted a moment ago, and for how long.
 _UNKNOWN_S, _PATIENCE_S = 0.02, 30.0
 #: Seconds for which the collector is asked to wait when there is nothing yet.
-_WAIT_S = 10.0
+WAIT_S = 10.0
 
 
 class Additions:
     """What one handle has added to its study. For one thread at a time.
 
-    added: the numbers of all its jobs.
+    attend: called while results are waited for; added: the numbers of all its jobs.
     """
 
-    def __init__(self, records: Records, broker: Broker, seal: Seal, study: str) -> None:
+    def __init__(
+        self,
+        records: Records,
+        broker: Broker,
+        seal: Seal,
+        study: str,
+        attend: Callable[[], None] = lambda: None,
+    ) -> None:
         self._records, self._broker, self._seal, self._id = records, broker, seal, study
+        self._attend = attend
         self._numbers: range = range(0)
         self._next_numbers = 1
         self._cursor: int | None = None
@@ -71,7 +79,8 @@ class Additions:
         while not self._came:
             if not self._pending:
                 raise FixThis(f"{self._id}: no result is to come: add a point first")
-            self._receive(min(_WAIT_S, max(0.0, end - time.monotonic())))
+            self._attend()
+            self._receive(min(WAIT_S, max(0.0, end - time.monotonic())))
             if not self._came and time.monotonic() >= end:
                 raise TimeoutError(
                     f"{self._id}: no result for {timeout_s:g} s; {len(self._pending)} are to come."

@@ -15,14 +15,14 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from queue_runner.brokers.base import Broker
 from queue_runner.brokers.registry import connect
-from queue_runner.client.adding import Additions
+from queue_runner.client.adding import WAIT_S, Additions
 from queue_runner.client.again import jobs_again
 from queue_runner.client.config import Config, load_config
 from queue_runner.client.fetch import Fetched, fetch_results
@@ -56,8 +56,6 @@ if TYPE_CHECKING:
     from queue_runner.study import Study
 
 _PAGE = 1000
-#: Seconds for which the collector is asked to wait when there is nothing yet.
-_WAIT_S = 10.0
 #: Seconds between questions for a study that is not known yet.
 _UNKNOWN_S = 0.05
 _UNFINISHED_STATES = (State.FAILED, State.CANCELLED)
@@ -88,6 +86,8 @@ class Client:
         self._http: HttpRecords | None = None
         self._store: Store | None = None
         self._seal: Seal | None = None
+        #: Called while results are waited for; raises where they will not come.
+        self.attend: Callable[[], None] = lambda: None
         self._owned: list[Any] = []
 
     @classmethod
@@ -353,7 +353,8 @@ class StudyHandle:
         # the collector may not have heard of these yet
         added = set(self._additions.added) if self._additions is not None else set()
         while True:
-            wait_s = min(_WAIT_S, max(0.0, end - time.monotonic()))
+            self.client.attend()
+            wait_s = min(WAIT_S, max(0.0, end - time.monotonic()))
             arrived = self._arrivals(cursor, wait_s, more=bool(added))
             yield from arrived.results
             added.difference_update(result.index for result in arrived.results)
@@ -414,7 +415,9 @@ class StudyHandle:
     def _adding(self) -> Additions:
         if self._additions is None:
             client = self.client
-            self._additions = Additions(client.records, client.broker, client.seal, self.id)
+            self._additions = Additions(
+                client.records, client.broker, client.seal, self.id, client.attend
+            )
         return self._additions
 
     def rows(self, states: Sequence[State] = ()) -> Iterator[Row]:

@@ -106,6 +106,12 @@ def local_run(study: Study, settings: RunSettings) -> Iterator[LocalRun]:
     run.check_room()
     with embedded(run, _worker(study, settings, run, runs.store_url)) as system:
         client = Client.over(system.database, system.broker, runs.store_url, system.seal)
+
+        def attend() -> None:
+            system.check()
+            run.check_room()
+
+        client.attend = attend
         # what the last run left for the collector tells how far its submission got
         client.await_inbox()
         handle = client.submit(study)
@@ -218,13 +224,45 @@ def run(
     Interrupted (KeyboardInterrupt, or killed), the same call goes on where it stopped.
     """
     study.insist_on_points()
-    name = choose_runtime(study, lambda text: None) if runtime == AUTO else runtime
-    settings = RunSettings(
-        folder=Path(folder), cores=cores, runtime=name, warm=warm and name == "docker"
-    )
+    settings = _settings(study, folder, cores, runtime, warm=warm)
     with local_run(study, settings) as local:
         local.follow(progress, threading.Event())
         study_id = local.handle.id
         write_outputs(local.handle, local.run)
     runs = RunsFolder(settings.folder)
     return StudyHandle(Client.over(runs, None, runs.store_url), study_id)
+
+
+@contextmanager
+def run_open(
+    study: Study,
+    folder: str | Path = "runs",
+    *,
+    cores: int | None = None,
+    runtime: str = AUTO,
+    warm: bool = False,
+) -> Iterator[StudyHandle]:
+    """Run an open study here: its handle's `evaluate`, `add` and `next_result` make and tell of jobs.
+
+        with run_open(study) as handle:
+            best = minimise(lambda x: handle.evaluate({"x": x}).metrics["y"])
+
+    folder, cores, runtime, warm: as for `run`. On leaving, table and plot are written; what was added and has
+    not ended runs when the same study is opened again, which also tells the results of before.
+    Raises `StudyError` for a study that is not open, and what ends the system while results are waited for.
+    """
+    if not study.open:
+        raise StudyError(f"study {study.name} is not open: `run` runs it (see `open` in a study)")
+    with local_run(study, _settings(study, folder, cores, runtime, warm=warm)) as local:
+        yield local.handle
+        if local.handle.status().finished:
+            write_outputs(local.handle, local.run)
+
+
+def _settings(
+    study: Study, folder: str | Path, cores: int | None, runtime: str, *, warm: bool
+) -> RunSettings:
+    name = choose_runtime(study, lambda text: None) if runtime == AUTO else runtime
+    return RunSettings(
+        folder=Path(folder), cores=cores, runtime=name, warm=warm and name == "docker"
+    )

@@ -52,6 +52,25 @@ def test_dambreak(tmp_path: Path) -> None:
     assert high / low == pytest.approx(1.5, rel=0.05)
 
 
+def test_search(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "search" / "search.py")],
+        cwd=tmp_path, capture_output=True, text=True, check=True, timeout=280,
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    assert len(lines) == 9, done.stdout
+    (table,) = tmp_path.glob("runs/search-*/results.csv")
+    with table.open() as file:
+        found = sorted(
+            (float(row["speed"]), float(row["U_mag_max"])) for row in csv.DictReader(file)
+        )
+    assert len(found) == 8
+    below = max(speed for speed, fastest in found if fastest < 0.4)
+    above = min(speed for speed, fastest in found if fastest >= 0.4)
+    assert above - below < 0.005
+    assert f"between {below:.4f} and {above:.4f}" in lines[-1]
+
+
 def test_mpi_kernels(tmp_path: Path) -> None:
     found = rows(tmp_path, "mpi-kernels")
     assert {row["ranks"] for row in found} == {1, 2}

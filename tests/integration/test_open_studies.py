@@ -14,11 +14,12 @@ from sqlalchemy import create_engine, text
 
 from queue_runner import Study
 from queue_runner.brokers import Broker, Message
+from queue_runner.client import adding
 from queue_runner.client.again import study_again
 from queue_runner.client.client import Client, StudyHandle
-from queue_runner.client.runs import RunSettings, local_run
+from queue_runner.client.runs import RunSettings, local_run, run, run_open
 from queue_runner.collector.database import Database
-from queue_runner.errors import BrokerUnavailable, FixThis, NotFound, StudyError
+from queue_runner.errors import BrokerUnavailable, FixThis, NotFound, QueueRunnerError, StudyError
 from queue_runner.model import (
     INBOX_QUEUE,
     AddedPoint,
@@ -262,10 +263,10 @@ def test_what_failed_or_was_lost_is_sent_again_with_its_point(bench: Bench) -> N
 def test_what_is_added_to_a_cancelled_study_is_cancelled_and_may_be_retried(bench: Bench) -> None:
     handle = start(bench)
     handle.add({"n": 1})
-    bench.client.await_inbox()
-    assert handle.cancel() == 1
+    eventually(lambda: handle.status().total == 1)
+    handle.cancel()
+    eventually(lambda: handle.status().cancelled == 1)
     handle.add({"n": 2})
-    bench.client.await_inbox()
     status = eventually(lambda: (now := handle.status()).cancelled == 2 and now)
     assert status.done
     bench.lose(2)
@@ -334,21 +335,40 @@ def test_it_is_made_again_with_the_points_that_it_has(bench: Bench) -> None:
 
 def test_points_are_added_to_a_run_of_this_machine(tmp_path: Path) -> None:
     study = Study(
-        name="s",
+        name="squares",
         kind="command",
         open=["x"],
         command={"run": ["expr", "{x}", "*", "{x}"]},
         measure={"log": {"y": r"(\d+)"}},
     )
-    settings = RunSettings(folder=tmp_path)
     for first in (1, 4):
-        with local_run(study, settings) as local:
-            found = [local.handle.evaluate({"x": x}, 60.0) for x in range(first, first + 3)]
+        with run_open(study, tmp_path) as handle:
+            found = [handle.evaluate({"x": x}, 60.0) for x in range(first, first + 3)]
         assert [each.metrics["y"] for each in found] == [x**2 for x in range(first, first + 3)]
         numbers = [each.index for each in found]
         assert numbers == sorted(set(numbers))
-    with local_run(study, settings) as local:
-        assert sorted(each.point["x"] for each in local.handle.results()) == [1, 2, 3, 4, 5, 6]
+    with run_open(study, tmp_path) as handle:
+        assert sorted(each.point["x"] for each in handle.results()) == [1, 2, 3, 4, 5, 6]
+    (table,) = tmp_path.glob("squares-*/results.csv")
+    assert len(table.read_text().splitlines()) == 7
+
+
+def test_who_waits_is_told_that_the_worker_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adding, "WAIT_S", 0.2)
+    with local_run(growing(), RunSettings(folder=tmp_path)) as local:
+        local.drain()
+        with pytest.raises(QueueRunnerError, match="the embedded worker stopped"):
+            local.handle.evaluate({"n": 1})
+
+
+def test_what_is_not_open_is_run_and_what_is_open_is_opened(tmp_path: Path) -> None:
+    closed = growing().closed([{"n": 1}])
+    with pytest.raises(StudyError, match="is not open: `run` runs it"), run_open(closed, tmp_path):
+        pass
+    with pytest.raises(StudyError, match="its points are added while it runs"):
+        run(growing(), tmp_path)
 
 
 @pytest.fixture
