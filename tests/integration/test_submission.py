@@ -125,10 +125,15 @@ def test_lost_jobs_are_sent_again_when_nothing_waits_any_more(bench: Bench) -> N
     assert handle.retry_missing() == 5
     bench.work(5)
     assert handle.wait(60.0).succeeded == 12
-    attempts = [1, 1, 1, 2, 2, *[1] * 7]
-    assert bench.attempts(handle.id) == [
-        (index, attempt, State.SUCCEEDED) for index, attempt in enumerate(attempts)
+    found = bench.attempts(handle.id)
+    assert [(index, state) for index, _, state in found] == [
+        (index, State.SUCCEEDED) for index in range(12)
     ]
+    # RabbitMQ counts what it had sent to a consumer that closed just then: a number is an upper bound
+    least = [1, 1, 1, 2, 2, *[1] * 7]
+    exact = bench.broker.capabilities.counts_leased
+    for (_, attempt, _), low in zip(found, least, strict=True):
+        assert attempt == low or (attempt > low and not exact)
     assert handle.retry_missing() == 0
 
 
