@@ -37,7 +37,8 @@ WAIT_S = 10.0
 class Additions:
     """What one handle has added to its study. For one thread at a time.
 
-    attend: called while results are waited for; added: the numbers of all its jobs.
+    record: what jobs are made from, that of the collector if None; attend: called while results are waited
+    for; added: the numbers of all its jobs.
     """
 
     def __init__(
@@ -46,10 +47,11 @@ class Additions:
         broker: Broker,
         seal: Seal,
         study: str,
+        record: StudyRecord | None,
         attend: Callable[[], None] = lambda: None,
     ) -> None:
         self._records, self._broker, self._seal, self._id = records, broker, seal, study
-        self._attend = attend
+        self._given, self._attend = record, attend
         self._numbers: range = range(0)
         self._next_numbers = 1
         self._cursor: int | None = None
@@ -137,7 +139,7 @@ class Additions:
 
     @cached_property
     def _record(self) -> StudyRecord:
-        return self._known(lambda: self._records.study(self._id))
+        return self._given or self._known(lambda: self._records.study(self._id))
 
     @cached_property
     def _study(self) -> Study:

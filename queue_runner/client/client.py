@@ -151,7 +151,7 @@ class Client:
         record = study.record(bundle, time.time())
         if record.open:
             self._submit_open(record, seal)
-            return StudyHandle(self, record.id)
+            return StudyHandle(self, record.id, record)
         start = self._submitted(record.id)
         if start < record.total:
             jobs = study.jobs(bundle, start=start)
@@ -324,11 +324,12 @@ def _end(timeout_s: float | None) -> float:
 
 
 class StudyHandle:
-    """A submitted study."""
+    """A submitted study. record: of an open one, what its further jobs are made from."""
 
-    def __init__(self, client: Client, study_id: str) -> None:
+    def __init__(self, client: Client, study_id: str, record: StudyRecord | None = None) -> None:
         self.client = client
         self.id = study_id
+        self._record = record
         self._additions: Additions | None = None
 
     def __repr__(self) -> str:
@@ -395,7 +396,7 @@ class StudyHandle:
         """Enqueue a job for each of these points of an open study; returns the ids of the jobs.
 
         A point gives a value to each parameter that is open. The same point twice is two jobs. After
-        `BrokerUnavailable` some of them may have been enqueued.
+        an error some of them may have been enqueued.
         Raises `StudyError`, `FixThis` for a study that is not open, `BrokerUnavailable`, `BrokerRefused`,
         `CollectorUnavailable`, `KeysRefused`.
         """
@@ -416,7 +417,7 @@ class StudyHandle:
         if self._additions is None:
             client = self.client
             self._additions = Additions(
-                client.records, client.broker, client.seal, self.id, client.attend
+                client.records, client.broker, client.seal, self.id, self._record, client.attend
             )
         return self._additions
 

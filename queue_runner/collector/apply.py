@@ -57,8 +57,8 @@ _TAKE_STUDY = Prepared(
     .where(schema.study.c.id == _OF, ~schema.study.c.known)
     .values(
         known=True,
-        # points may have come before their study
-        total=schema.study.c.total + bindparam("its_total"),
+        # points may have come before their study, if it is open
+        total=bindparam("its_total") + bindparam("its_growth") * schema.study.c.total,
         **{
             name: bindparam(f"its_{name}")
             for name in ("name", "kind", "submitted_at", "record", "open")
@@ -205,6 +205,7 @@ def _apply_study(connection: Connection, record: StudyRecord) -> bool:
         "its_submitted_at": record.submitted_at,
         "its_record": encode(record),
         "its_open": record.open,
+        "its_growth": int(record.open),
     }
     arrivals = _TAKE_STUDY.run(connection, values).scalar()
     if arrivals is None:
@@ -220,7 +221,7 @@ def _apply_points(connection: Connection, item: PointsAdded) -> bool:
     add_points(connection, item.study, list(enumerate(item.points, item.first)))
     if not _whole_study_cancelled(connection, item.study):
         return False
-    _cancel_rest(connection, item.study)
+    _cancel_rest(connection, item.study, item.first - 1)
     return True
 
 
@@ -386,8 +387,8 @@ def _apply_cancel(connection: Connection, request: CancelRequest) -> list[Cancel
     return [Cancel(request.study, request.jobs)]
 
 
-def _cancel_rest(connection: Connection, study: str) -> None:
-    for indexes in unfinished(connection, study):
+def _cancel_rest(connection: Connection, study: str, after: int = -1) -> None:
+    for indexes in unfinished(connection, study, after):
         _add_cancelled(connection, study, indexes)
 
 

@@ -21,10 +21,13 @@ from queue_runner.unpacking import unpack
 _OF: BindParameter[str] = bindparam("of")
 _STUDY = schema.study.c
 _FINISHED = reduce(add, (_STUDY[state.value] for state in State)) >= _STUDY.total
+#: No client gets as far; what says so lies, and would leave no numbers to others.
+_MOST = 10**15
 _HOW_FAR = Prepared(select(_FINISHED).where(_STUDY.id == _OF))
 _COUNT = Prepared(
     update(schema.study)
-    .where(_STUDY.id == _OF)
+    # a note for one that is not open says nothing
+    .where(_STUDY.id == _OF, _STUDY.open | ~_STUDY.known)
     .values(
         open=True,
         total=_STUDY.total + bindparam("more"),
@@ -43,10 +46,13 @@ def add_points(
     """Note those that are not known yet, by their numbers; returns whether every job has its result now."""
     rows = [{"study": study, "idx": index, "body": pack(point)} for index, point in points]
     new = _new_points(connection.dialect.name).run(connection, *rows).rowcount if rows else 0
-    if not new:
-        return bool(_HOW_FAR.run(connection, {"of": study}).scalar_one())
-    upto = 1 + max(index for index, _ in points)
-    return bool(_COUNT.run(connection, {"of": study, "more": new, "upto": upto}).scalar_one())
+    done = None
+    if new:
+        upto = 1 + max((index for index, _ in points if index < _MOST), default=-1)
+        done = _COUNT.run(connection, {"of": study, "more": new, "upto": upto}).scalar()
+    if done is None:
+        done = _HOW_FAR.run(connection, {"of": study}).scalar_one()
+    return bool(done)
 
 
 @cache

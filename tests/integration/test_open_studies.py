@@ -24,11 +24,14 @@ from queue_runner.model import (
     INBOX_QUEUE,
     AddedPoint,
     Allotment,
+    CancelRequest,
+    Job,
     PointsAdded,
     Result,
     State,
     StudyRecord,
 )
+from queue_runner.wire import decode
 from tests.integration.bench import JOBS, Bench
 from tests.integration.system import System, eventually
 
@@ -84,6 +87,25 @@ def test_a_database_that_was_lost_gives_no_number_twice(database: Database) -> N
     assert database.allot(STUDY, 1).first == 61
 
 
+def test_a_number_that_lies_leaves_the_others(database: Database) -> None:
+    database.apply([record(), result(2**63 - 1), PointsAdded(STUDY, 2**63 - 2, ({"x": 1},))])
+    assert counts(database) == (2, 0, 1)
+    assert database.allot(STUDY, 1).first == 0
+    assert len(database.missing(STUDY)) == 1
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_points_for_a_study_that_is_not_open_say_nothing(database: Database, late: bool) -> None:
+    closed = StudyRecord(STUDY, "s", "command", 3, ("x",), {}, None, "q", 1.0)
+    for item in (closed, added(7, 2)) if late else (added(7, 2), closed):
+        database.apply([item])
+    database.apply([result(1)])
+    status = database.status(STUDY)
+    assert (status.open, status.total, status.finished) == (False, 3, 1)
+    database.apply([CancelRequest(STUDY)])
+    assert [each.index for each in database.results(STUDY)] == [0, 1, 2]
+
+
 def test_only_open_studies_give_numbers(database: Database) -> None:
     with pytest.raises(NotFound):
         database.allot(STUDY, 1)
@@ -110,6 +132,16 @@ def test_points_are_counted_once_in_whatever_order_things_come(
     assert counts(database) == (2, 2, 2)
     assert database.points(STUDY) == [AddedPoint(3, {"x": 3.0}), AddedPoint(4, {"x": 4.0})]
     assert database.points(STUDY, after=3, limit=1) == [AddedPoint(4, {"x": 4.0})]
+
+
+def test_a_cancelled_study_takes_points_as_cancelled(database: Database) -> None:
+    database.apply([record(), added(0, 2), result(1), CancelRequest(STUDY)])
+    database.apply([added(5, 2)])
+    assert counts(database) == (4, 4, 4)
+    cancelled = [each.index for each in database.results(STUDY, states=[State.CANCELLED])]
+    assert cancelled == [0, 5, 6]
+    database.apply([CancelRequest(STUDY, (f"{STUDY}.0000003", f"{STUDY}.0000009"))])
+    assert counts(database) == (4, 4, 4)
 
 
 def test_they_are_counted_once_in_one_batch_too(database: Database) -> None:
@@ -303,6 +335,15 @@ def test_a_job_whose_note_was_lost_counts_with_its_result(bench: Bench) -> None:
     assert len(handle.add({"n": 3})) == 1
     bench.client.await_inbox()
     eventually(lambda: handle.status().total == 3)
+
+
+def test_what_is_submitted_again_with_another_queue_is_added_there(bench: Bench) -> None:
+    start(bench).add({"n": 1})
+    again = bench.client.submit(growing(queue="other", priority=2))
+    again.add({"n": 2})
+    held = [each for queue in (JOBS, "jobs.other") for each in bench.broker.lease([queue], 2, 10.0)]
+    points = [dict(decode(each.body, Job).point) for each in held]
+    assert (points, held[1].priority) == ([{"n": 1}, {"n": 2}], 2)
 
 
 def test_a_wrong_point_sends_nothing(bench: Bench) -> None:
