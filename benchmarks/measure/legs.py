@@ -43,8 +43,6 @@ BESIDE = (
     Leg("settle", "settled", "worker: the result confirmed, the job acknowledged"),
     Leg("committed", "acknowledged", "collector: flushed and acknowledged"),
 )
-
-
 OPEN_BESIDE = tuple(leg for leg in BESIDE if "noted" not in (leg.begin, leg.end))
 
 

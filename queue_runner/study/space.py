@@ -119,6 +119,10 @@ class Space:
 
     def complete(self, values: Mapping[str, object]) -> dict[str, Scalar]:
         """The point of an open study with these values of its parameters. Raises `StudyError`."""
+        for name in values:
+            if name not in self.open:
+                hint = nearest(str(name), self.open)
+                raise StudyError(f"the study has no parameter {name!r} that is open{hint}")
         point: dict[str, Scalar] = {}
         for name in self.open:
             if name not in values:
@@ -127,10 +131,6 @@ class Space:
             if (fault := fault_of(value)) is not None:
                 raise StudyError(f"{name}: {fault}")
             point[name] = value
-        for name in values:
-            if name not in point:
-                hint = nearest(str(name), self.open)
-                raise StudyError(f"the study has no parameter {name!r} that is open{hint}")
         return self._derive(point)
 
     def _derive(self, point: dict[str, Scalar]) -> dict[str, Scalar]:

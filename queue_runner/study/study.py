@@ -223,7 +223,7 @@ class Study:
         if self.open:
             raise StudyError(
                 f"{self._locate(('open',))}study {self.name} is open: its points are added while it runs,"
-                " with `queue-runner submit` and `add`, or from Python (docs/study-files.md, `open`)"
+                " with `queue-runner submit` and `add`, or from Python with `run_open` (docs/study-files.md)"
             )
 
     def closed(self, points: Iterable[Mapping[str, Scalar]]) -> Self:

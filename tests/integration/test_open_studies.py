@@ -348,7 +348,7 @@ def test_what_is_submitted_again_with_another_queue_is_added_there(bench: Bench)
 
 def test_a_wrong_point_sends_nothing(bench: Bench) -> None:
     handle = start(bench)
-    with pytest.raises(StudyError, match="no value of 'n'"):
+    with pytest.raises(StudyError, match="no parameter 'm' that is open"):
         handle.add({"n": 1}, {"m": 1})
     bench.client.await_inbox()
     assert bench.broker.depth(JOBS).ready == 0
@@ -443,7 +443,7 @@ def test_from_the_command_line(system: System) -> None:
     eventually(lambda: len(json.loads(system.ok("results", "squares", "--json"))) == 3)
     assert " open " in system.ok("status", "squares")
     wrong = system.call("add", "squares", "y=1")
-    assert (wrong.returncode, "no value of 'x'" in wrong.stderr) == (2, True)
+    assert (wrong.returncode, "no parameter 'y' that is open" in wrong.stderr) == (2, True)
     for words, says in (
         (["x"], "expected NAME=VALUE"),
         ([], "say which point"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,7 +40,6 @@ def test_a_point_is_completed_with_what_is_derived() -> None:
 
 
 def test_numbers_of_a_notebook_become_plain_ones() -> None:
-    numpy = pytest.importorskip("numpy")
     point = study(open=["x"]).complete({"x": numpy.float64(0.5)})
     assert type(point["x"]) is float
 
@@ -49,6 +49,7 @@ def test_numbers_of_a_notebook_become_plain_ones() -> None:
     [
         ({}, "no value of 'x'"),
         ({"x": 1, "q": 2}, "no parameter 'q' that is open"),
+        ({"X": 1}, "no parameter 'X' that is open; known: x"),
         ({"x": [1, 2]}, "x: expected a number, text or true/false"),
         ({"x": None}, "x: expected a number, text or true/false"),
         ({"x": float("nan")}, "x: expected a finite number"),
@@ -125,3 +126,10 @@ def test_its_jobs_are_those_of_a_study_with_its_points(points: list[dict[str, An
 def test_without_points_it_cannot_be_closed() -> None:
     with pytest.raises(StudyError, match="no point was added"):
         study(open=["x"]).closed([])
+
+
+def test_a_misspelt_parameter_is_told_with_the_nearest_one() -> None:
+    with pytest.raises(StudyError, match="no parameter 'sped' that is open; did you mean 'speed'"):
+        Study(
+            name="s", kind="command", command={"run": ["echo", "{speed}"]}, open=["speed"]
+        ).complete({"sped": 1})
