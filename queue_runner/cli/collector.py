@@ -10,7 +10,7 @@ from pathlib import Path
 
 from queue_runner.brokers.registry import connect
 from queue_runner.cli.app import EXIT_OK
-from queue_runner.cli.cycles import look_seldom_for_cycles
+from queue_runner.cli.memory import give_large_blocks_back, look_seldom_for_cycles
 from queue_runner.client.config import OWN_TOKEN, Config, data_home
 from queue_runner.collector.database import Database
 from queue_runner.collector.http import make_app
@@ -52,6 +52,7 @@ def serve_collector(
             app = make_app(api, Metrics(database, collector.counters), token, shelf)
             server = HttpServer(app, host, port, certificate)
             look_seldom_for_cycles()
+            give_large_blocks_back()
             on_signals(collector.drain)
             server.start()
             if certificate is None and not is_loopback(host):

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from queue_runner.cli.app import EXIT_OK, app
-from queue_runner.cli.cycles import look_seldom_for_cycles
+from queue_runner.cli.memory import give_large_blocks_back, look_seldom_for_cycles
 from queue_runner.cli.options import (
     Broker,
     CollectorUrl,
@@ -201,6 +201,7 @@ def worker(
         connection.server()
         daemon = Worker(settings, connection, seal)
         look_seldom_for_cycles()
+        give_large_blocks_back()
         on_signals(daemon.drain, daemon.hand_over if hand_over is not None else None)
         return daemon.run()
 
@@ -330,6 +331,7 @@ def broker(
         )
     server = BrokerServer(addresses, path, sync=sync.value, keys=keys)
     look_seldom_for_cycles()
+    give_large_blocks_back()
     on_signals(server.stop)
     server.run()
     return EXIT_OK

@@ -7,7 +7,7 @@ import dataclasses
 import typer
 
 from queue_runner.cli.app import EXIT_JOBS_FAILED, EXIT_OK, app, say
-from queue_runner.cli.cycles import look_seldom_for_cycles
+from queue_runner.cli.memory import look_seldom_for_cycles
 from queue_runner.cli.options import (
     Broker,
     CollectorUrl,

@@ -94,7 +94,7 @@ def test_daemons_dead_letter_it_all_and_live(tmp_path: Path, broker_url: str) ->
         assert "no dead letters" not in system.ok("dead", "jobs.default", "--limit", "100")
         after = _memory(system)
         more = {name: after[name] - size for name, size in before.items()}
-        assert all(size < 150 * MIB for size in more.values()), more
+        assert all(size < 80 * MIB for size in more.values()), more
         # the same daemons, which do what they did before
         study = study_folder(system, STUDY.replace("after", "again"), write__sh=WRITE)
         system.ok("submit", str(study), "--wait")
