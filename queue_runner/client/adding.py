@@ -2,7 +2,8 @@
 
 The collector gives out the numbers of the jobs, some at a time, so that several clients may add to one study,
 and one that was killed leaves no number to be used twice. A job travels with a note for the collector, by
-which it can be made again; after that nothing is asked but for results.
+which it can be made again; after that nothing is asked but for results. Who waits for the result of a job
+sends the note a moment later, when that has not come: a result says all that its note would.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ _MOST_NUMBERS = 1024
 _UNKNOWN_S, _PATIENCE_S = 0.02, 30.0
 #: Seconds for which the collector is asked to wait when there is nothing yet.
 WAIT_S = 10.0
+#: Seconds after which a job that is waited for is noted.
+_NOTED_S = 0.05
 
 
 class Additions:
@@ -63,11 +66,20 @@ class Additions:
         complete = [self._study.complete(point) for point in points]
         made: list[str] = []
         for batch in batches(complete, BATCH):
-            made += self._publish(batch)
+            notes, jobs = self._made(batch)
+            self._publish(jobs, notes)
+            made += [job.id for job in jobs]
         return made
 
     def evaluate(self, point: Mapping[str, object], timeout_s: float | None) -> Result:
-        (job,) = self.add([point])
+        notes, jobs = self._made([self._study.complete(point)])
+        self._publish(jobs)
+        try:
+            self._receive(_NOTED_S if timeout_s is None else min(_NOTED_S, timeout_s))
+        finally:
+            if jobs[0].index in self._pending:
+                self._publish((), notes)
+        job = jobs[0].id
         others: list[Result] = []
         try:
             while (result := self.next_result(timeout_s)).job_id != job:
@@ -103,7 +115,7 @@ class Additions:
 
     # -- jobs --------------------------------------------------------------------------------
 
-    def _publish(self, points: Sequence[dict[str, Scalar]]) -> list[str]:
+    def _made(self, points: Sequence[dict[str, Scalar]]) -> tuple[list[PointsAdded], list[Job]]:
         notes: list[PointsAdded] = []
         jobs: list[Job] = []
         remaining = iter(points)
@@ -112,12 +124,14 @@ class Additions:
             added = tuple(point for _, point in some)
             notes.append(PointsAdded(self._id, numbers.start, added))
             jobs += self._study.jobs_at(some, self._record.bundle)
+        return notes, jobs
+
+    def _publish(self, jobs: Sequence[Job], notes: Sequence[PointsAdded] = ()) -> None:
         messages = [to_inbox(note, self._seal) for note in notes]
         messages += [job_message(job, seal=self._seal) for job in jobs]
         self._broker.publish(messages)
         self._pending.update(job.index for job in jobs)
         self.added.update(job.index for job in jobs)
-        return [job.id for job in jobs]
 
     def _take(self, count: int) -> Iterator[range]:
         """Numbers that nobody else has, in as few rows as there are."""

@@ -77,7 +77,7 @@ class HttpRecords:
         wait_s: float = 0.0,
         more: bool = False,
     ) -> Arrivals:
-        query = {"cursor": cursor, "limit": limit, "wait": math.ceil(wait_s), **_PACKED}
+        query = {"cursor": cursor, "limit": limit, "wait": _seconds(wait_s), **_PACKED}
         if more:
             query["more"] = 1
         results, rest = self._unpack(self._get(f"{_of(study)}/arrivals", query))
@@ -187,6 +187,11 @@ class HttpRecords:
 def _or_https(url: str, error: Unanswered) -> str:
     """A server that speaks TLS hangs up on who does not."""
     return ", to https:// if it serves that" if error.hung_up and url.startswith("http:") else ""
+
+
+def _seconds(value: float) -> str:
+    """Rounded up to milliseconds: nobody asks again a moment too soon."""
+    return f"{math.ceil(value * 1000) / 1000:g}"
 
 
 def _of(study: str) -> str:

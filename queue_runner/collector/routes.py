@@ -6,6 +6,7 @@ Every answer is JSON but /metrics, and what is asked for in another format. An e
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -36,6 +37,8 @@ T = TypeVar("T", CancelRequest, RetryRequest)
 
 MAX_LIMIT = 10_000
 MAX_WAIT_S = 20
+#: Up to that.
+_SECONDS = r"20|1?[0-9](\.[0-9]{1,6})?"
 _MOST = 10**18 - 1
 _PAGE = 1000
 
@@ -248,7 +251,7 @@ _TABLE: dict[str, tuple[str, Schema]] = {
 _WAITING: dict[str, tuple[str, Schema]] = {
     "wait": (
         f"seconds to wait where there is none yet, up to {MAX_WAIT_S}",
-        whole(0, MAX_WAIT_S),
+        {"type": "string", "pattern": f"^({_SECONDS})$"},
     ),
     "more": (
         "1 to wait though every job that is known has one, while points are added to an open study",
@@ -391,12 +394,12 @@ def _number(request: Request, name: str, default: int, least: int) -> int:
     return int(text)
 
 
-def wait_s(request: Request) -> int:
+def wait_s(request: Request) -> float:
     """For how long an answer may wait for something to tell. Raises `BadRequest`."""
-    seconds = _number(request, "wait", 0, 0)
-    if seconds > MAX_WAIT_S:
-        raise BadRequest(f"wait={seconds}: expected at most {MAX_WAIT_S}")
-    return seconds
+    text = request.query.get("wait", "0")
+    if not re.fullmatch(_SECONDS, text):
+        raise BadRequest(f"wait={text!r:.40}: expected seconds, such as 0.5, at most {MAX_WAIT_S}")
+    return float(text)
 
 
 def _limit(request: Request) -> int:

@@ -19,7 +19,14 @@ from queue_runner.client.again import study_again
 from queue_runner.client.client import Client, StudyHandle
 from queue_runner.client.runs import RunSettings, local_run, run, run_open
 from queue_runner.collector.database import Database
-from queue_runner.errors import BrokerUnavailable, FixThis, NotFound, QueueRunnerError, StudyError
+from queue_runner.errors import (
+    BrokerUnavailable,
+    CollectorUnavailable,
+    FixThis,
+    NotFound,
+    QueueRunnerError,
+    StudyError,
+)
 from queue_runner.model import (
     INBOX_QUEUE,
     AddedPoint,
@@ -261,6 +268,58 @@ def test_without_a_worker_it_is_said_that_none_came(bench: Bench) -> None:
         handle.evaluate({"n": 1}, 0.2)
     bench.work(1)
     assert handle.next_result(60.0).point == {"n": 1}
+
+
+class Notes:
+    """A broker that tells how many notes it was given."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker, self.count = broker, 0
+
+    def publish(self, messages: Sequence[Message], timeout_s: float = 30.0) -> None:
+        self.count += sum(each.queue == INBOX_QUEUE for each in messages)
+        self._broker.publish(messages, timeout_s)
+
+
+def test_a_result_that_comes_at_once_is_its_own_note(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adding, "_NOTED_S", 60.0)
+    notes = Notes(bench.broker)
+    handle = start(bench)
+    adds = Client.over(bench.database, notes, "file:///nowhere").handle(handle.id)  # type: ignore[arg-type]
+    with Works(bench, 2):
+        assert [adds.evaluate({"n": n}, 60.0).index for n in (1, 2)] == [0, 1]
+    assert notes.count == 0
+    assert handle.status().total == 2
+    assert [each.point for each in bench.database.points(handle.id)] == [{"n": 1}, {"n": 2}]
+
+
+def test_what_is_waited_for_longer_is_noted_and_sent_again_when_it_was_lost(bench: Bench) -> None:
+    handle = start(bench)
+    with pytest.raises(TimeoutError):
+        handle.evaluate({"n": 1}, 0.01)
+    bench.client.await_inbox()
+    eventually(lambda: handle.status().total == 1)
+    bench.lose(1)
+    assert bench.client.handle(handle.id).retry_missing() == 1
+    bench.work(1)
+    assert handle.next_result(60.0).point == {"n": 1}
+
+
+def test_what_the_collector_cannot_be_asked_for_is_noted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = start(bench)
+
+    def fail(*_: object, **__: object) -> None:
+        raise CollectorUnavailable("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.database, "arrivals", fail)
+        with pytest.raises(CollectorUnavailable):
+            handle.evaluate({"n": 1})
+    eventually(lambda: handle.status().total == 1)
 
 
 def test_several_clients_add_to_one_study(bench: Bench) -> None:
