@@ -112,13 +112,19 @@ class Session:
 
     @contextmanager
     def stream(
-        self, method: str, path: str, *, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
     ) -> Iterator[Response]:
         """An answer whose body is yet to be read, with `chunks`. Raises `Unanswered`."""
         with _told():
             response = self._ask(
                 method,
                 path,
+                query,
                 headers={**self._headers, **(headers or {})},
                 timeout=self._timeout,
                 preload_content=False,

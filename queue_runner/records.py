@@ -30,6 +30,12 @@ class Arrivals:
     done: bool
 
 
+#: Of an HTTP answer that stays open while results come: its media type, and in how many bytes the length of
+#: each of its parts stands before it.
+FOLLOWED = "application/vnd.queue-runner.arrivals"
+LENGTH_BYTES = 4
+
+
 class Records(Protocol):
     """Read access. Every method raises `NotFound` for a study or job that is not there."""
 

@@ -67,6 +67,7 @@ def trace_collector(marks: Marks) -> None:
     marks.before(News, "tell", "committed")
     marks.after(Collector, "_finish", "acknowledged")
     http: Any = import_module("queue_runner.collector.http")
+    following: Any = import_module("queue_runner.collector.following")
     awaited = http.awaited
 
     @wraps(awaited)
@@ -75,7 +76,7 @@ def trace_collector(marks: Marks) -> None:
         marks.add("answer")
         return answer
 
-    http.awaited = answering
+    http.awaited = following.awaited = answering
 
 
 _TRACED = {"worker": trace_worker, "collector": trace_collector}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from queue_runner.client.following import Followed, Question
 from queue_runner.errors import CollectorRefused, CollectorUnavailable, NotFound, WireError
 from queue_runner.http import Response, Session, Unanswered, succeeded
 from queue_runner.model import (
@@ -46,8 +47,10 @@ class HttpRecords:
             self._http = Session(url, token, ca_file, timeout_s=_TIMEOUT_S)
         except ValueError as error:
             raise CollectorRefused(f"{url!r} is no collector URL: {error}") from error
+        self._followed = Followed(self._http, self._arrivals)
 
     def close(self) -> None:
+        self._followed.close()
         self._http.close()
 
     # -- Records -----------------------------------------------------------------------------------
@@ -77,10 +80,17 @@ class HttpRecords:
         wait_s: float = 0.0,
         more: bool = False,
     ) -> Arrivals:
-        query = {"cursor": cursor, "limit": limit, "wait": _seconds(wait_s), **_PACKED}
-        if more:
-            query["more"] = 1
-        results, rest = self._unpack(self._get(f"{_of(study)}/arrivals", query))
+        query = {"cursor": cursor, "limit": limit, **({"more": 1} if more else {}), **_PACKED}
+        asked = Question(f"{_of(study)}/arrivals", query)
+        if wait_s > 0 and (told := self._followed.take(asked, wait_s)) is not None:
+            return told
+        arrived = self._arrivals(self._get(asked.path, {**query, "wait": _seconds(wait_s)}))
+        if wait_s > 0 and arrived.results and (more or not arrived.done):
+            self._followed.begin(asked.after(arrived.cursor))
+        return arrived
+
+    def _arrivals(self, packed: bytes) -> Arrivals:
+        results, rest = self._unpack(packed)
         return Arrivals(results, int(rest["cursor"]), bool(rest["done"]))
 
     def missing(self, study: str, *, after: int = -1, limit: int = 1000) -> list[MissingJob]:

@@ -15,11 +15,13 @@ from queue_runner.collector.openapi import (
 )
 from queue_runner.collector.routes import ROUTES, Route
 from queue_runner.collector.schemas import Schema
+from queue_runner.records import FOLLOWED
 
 _NAMES = {"study": "its id, or the name of the latest of that name", "job": "its id"}
 #: By the words of the parameter `format`.
 _FORMATS: Mapping[str, Plain] = {
     "msgpack": {"application/vnd.msgpack": {"schema": {"type": "string", "format": "binary"}}},
+    "parts": {FOLLOWED: {"schema": {"type": "string", "format": "binary"}}},
     "csv": {"text/csv": {"schema": TEXT}},
     "ndjson": {"application/x-ndjson": {"schema": TEXT}},
 }

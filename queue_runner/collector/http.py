@@ -21,6 +21,7 @@ from starlette.routing import Route as HttpRoute
 from queue_runner.collector import openapi
 from queue_runner.collector.bodies import TooSlow, read_body
 from queue_runner.collector.described import api_paths
+from queue_runner.collector.following import Follow
 from queue_runner.collector.metrics import Metrics
 from queue_runner.collector.routes import (
     ROUTES,
@@ -31,6 +32,7 @@ from queue_runner.collector.routes import (
     Route,
     Stream,
     known_only,
+    stays_open,
 )
 from queue_runner.collector.store_routes import STORE_PATHS, Shelf, store_routes
 from queue_runner.collector.waiting import awaited
@@ -44,17 +46,20 @@ from queue_runner.errors import (
     TooBig,
     TryLater,
 )
+from queue_runner.records import FOLLOWED
 
 log = logging.getLogger("queue_runner.collector")
 
 _MAX_BODY_BYTES = 1024 * 1024
+#: nginx, for one, keeps back what a proxied server sends, until it is some kilobytes or whole.
+_UNBUFFERED = {"x-accel-buffering": "no", "cache-control": "no-store"}
 
 Endpoint = Callable[[HttpRequest], Awaitable[Response]]
 
 
 def make_app(api: Api, metrics: Metrics, token: str, shelf: Shelf | None = None) -> Starlette:
     """Every route but /healthz needs `Authorization: Bearer TOKEN`. `shelf`: the store to serve."""
-    guard = _Guard(token)
+    guard, follow = _Guard(token), Follow()
     store_paths = STORE_PATHS if shelf is not None else {}
     described = openapi.document(version("queue-runner"), api_paths(), store_paths)
 
@@ -72,7 +77,7 @@ def make_app(api: Api, metrics: Metrics, token: str, shelf: Shelf | None = None)
         HttpRoute("/healthz", healthz),
         HttpRoute("/metrics", guard(prometheus)),
         HttpRoute("/openapi.json", guard(document)),
-        *(HttpRoute(r.path, guard(_endpoint(api, r)), methods=[r.method]) for r in ROUTES),
+        *(HttpRoute(r.path, guard(_endpoint(api, r, follow)), methods=[r.method]) for r in ROUTES),
         *(store_routes(shelf, guard) if shelf is not None else ()),
     ]
     return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
@@ -117,7 +122,7 @@ def _refusal(error: QueueRunnerError) -> Response:
     return _error(500, "failed", str(error))
 
 
-def _endpoint(api: Api, route: Route) -> Endpoint:
+def _endpoint(api: Api, route: Route, follow: Follow) -> Endpoint:
     async def answer(http: HttpRequest) -> Response:
         request = Request(_names(http), _query(http, route), await _body(http))
         if route.later is None:
@@ -125,6 +130,10 @@ def _endpoint(api: Api, route: Route) -> Endpoint:
                 # one that is not there is told so without a thread
                 api.database.glance(request.path["study"])
             value = await run_in_threadpool(route.answer, api, request)
+        elif stays_open(request) and http.method == "GET":
+            return StreamingResponse(
+                await follow(api, route, request), headers=_UNBUFFERED, media_type=FOLLOWED
+            )
         else:
             value = await awaited(api, route, request)
         if isinstance(value, Packed):

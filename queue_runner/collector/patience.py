@@ -51,7 +51,7 @@ class PatientProtocol(HttpToolsProtocol):
             for each in self.connections
             if isinstance(each, PatientProtocol) and not each.transport.is_closing()
         ]
-        if len(there) > _most_connections():
+        if len(there) > most_connections():
             waiting = [(each._waiting.when(), each) for each in there if each._waiting is not None]
             min(waiting, key=lambda pair: pair[0])[1].transport.abort()
 
@@ -131,6 +131,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._stop_draining()
 
 
-def _most_connections() -> int:
+def most_connections() -> int:
+    """At a time, of this process."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MAX_CONNECTIONS if files < 0 else min(MAX_CONNECTIONS, files // 2)

@@ -142,13 +142,13 @@ def _table(api: Api, study: str, states: list[State], form: str) -> Stream:
 
 def _arrivals(api: Api, request: Request) -> Any:
     form = request.query.get("format", "json")
-    if form not in ("json", "msgpack"):
-        raise BadRequest(f"format={form!r}: expected json or msgpack")
+    if form not in ("json", "msgpack", "parts"):
+        raise BadRequest(f"format={form!r}: expected json, msgpack or parts")
     arrived = api.database.arrived(
         request.path["study"], cursor=_number(request, "cursor", 0, 0), limit=_limit(request)
     )
     rest = {"cursor": arrived.cursor, "done": arrived.done}
-    if form == "msgpack":
+    if form != "json":
         return Packed({"results": arrived.bodies, **rest})
     return {"results": _plain(arrived.bodies), **rest}
 
@@ -157,7 +157,7 @@ def _just_arrived(request: Request, added: Added) -> Packed | None:
     """What `_arrivals` would find in the database, for who has had all that came before."""
     cursor, count = _number(request, "cursor", 0, 0), len(added.bodies)
     if (
-        request.query.get("format") != "msgpack"
+        request.query.get("format", "json") == "json"
         or added.after != cursor
         or count >= _limit(request)
     ):
@@ -168,19 +168,24 @@ def _just_arrived(request: Request, added: Added) -> Packed | None:
 def _none_arrived(api: Api, request: Request) -> bool:
     """Raises `NotFound`."""
     seen = api.database.glance(request.path["study"])
-    if seen is None or (seen.done and not _more(request)):
+    if seen is None or (seen.done and not more(request)):
         return False
     return seen.arrivals <= _number(request, "cursor", 0, 0)
 
 
 def _nothing_yet(request: Request, answer: Any) -> bool:
     told = answer.value if isinstance(answer, Packed) else answer
-    return not told["results"] and (_more(request) or not told["done"])
+    return not told["results"] and (more(request) or not told["done"])
 
 
-def _more(request: Request) -> bool:
+def more(request: Request) -> bool:
     """Whether points are being added to an open study."""
     return bool(_number(request, "more", 0, 0))
+
+
+def stays_open(request: Request) -> bool:
+    """Whether what comes later is to be sent over the same answer."""
+    return request.query.get("format") == "parts"
 
 
 def _missing(api: Api, request: Request) -> Any:
@@ -257,7 +262,11 @@ _WAITING: dict[str, tuple[str, Schema]] = {
         "1 to wait though every job that is known has one, while points are added to an open study",
         whole(0, 1),
     ),
-    "format": ("json or msgpack", {"type": "string", "enum": ["json", "msgpack"]}),
+    "format": (
+        "json or msgpack; or parts: the answer stays open, and what comes later is sent when it comes"
+        " (docs/collector.md)",
+        {"type": "string", "enum": ["json", "msgpack", "parts"]},
+    ),
 }
 _JOBS: tuple[str, Schema] = (
     "without jobs: all of the study",

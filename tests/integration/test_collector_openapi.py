@@ -22,8 +22,8 @@ from hypothesis import HealthCheck, settings
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from queue_runner.collector import following, waiting
 from queue_runner.collector import http as serving
-from queue_runner.collector import waiting
 from queue_runner.collector.database import Database
 from queue_runner.collector.described import api_paths
 from queue_runner.collector.http import make_app
@@ -35,6 +35,9 @@ from queue_runner.collector.store_routes import STORE_PATHS, Shelf
 from queue_runner.model import Failure, Result, State, StudyRecord
 from queue_runner.store.folder import FolderStore
 from queue_runner.store.uploads import Limits, Uploads
+
+#: They run with less patience than others, and so together.
+pytestmark = pytest.mark.xdist_group("openapi")
 
 TOKEN = "a-token-of-these-tests"
 STUDY = "s-0123456789"
@@ -108,6 +111,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with pytest.MonkeyPatch.context() as patch:
         # what is asked for is checked, and nobody is kept waiting
         patch.setattr(waiting, "wait_s", lambda request: min(wait_s(request), 0))
+        patch.setattr(following, "LASTS_S", 0.0)
         yield Served(app, server.url, root)
     server.stop()
     database.close()
