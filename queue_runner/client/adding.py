@@ -75,7 +75,7 @@ class Additions:
         notes, jobs = self._made([self._study.complete(point)])
         self._publish(jobs)
         try:
-            self._receive(_NOTED_S if timeout_s is None else min(_NOTED_S, timeout_s))
+            self._receive(_NOTED_S if timeout_s is None else max(0.0, min(_NOTED_S, timeout_s)))
         finally:
             if jobs[0].index in self._pending:
                 self._publish((), notes)

@@ -156,9 +156,10 @@ class Answer:
         except (Unanswered, CollectorRefused) as error:
             # whoever asks next is told what is wrong, or answered
             log.debug("no longer followed: %s: %s", self._question.path, error)
-        with self._changed:
-            self._response, self._over = None, True
-            self._changed.notify_all()
+        finally:
+            with self._changed:
+                self._response, self._over = None, True
+                self._changed.notify_all()
 
     def _receive(self) -> None:
         query = {**self._question.query, "format": "parts"}
