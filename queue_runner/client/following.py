@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from queue_runner.errors import CollectorRefused
 from queue_runner.http import Response, Session, Unanswered, chunks, succeeded
@@ -33,22 +33,16 @@ _MOST = 8
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """For arrivals, as it is put to the collector; with the cursor that it begins at."""
+    """For arrivals: the path, what it says besides, and the cursor that it begins at."""
 
     path: str
     query: Mapping[str, object]
-
-    @property
-    def cursor(self) -> int:
-        return int(str(self.query["cursor"]))
-
-    def after(self, cursor: int) -> Question:
-        return replace(self, query={**self.query, "cursor": cursor})
+    cursor: int
 
     @property
     def key(self) -> tuple[object, ...]:
         """All but the cursor."""
-        return self.path, *((name, value) for name, value in self.query.items() if name != "cursor")
+        return self.path, *self.query.items()
 
 
 class Followed:
@@ -162,7 +156,8 @@ class Answer:
                 self._changed.notify_all()
 
     def _receive(self) -> None:
-        query = {**self._question.query, "format": "parts"}
+        asked = self._question
+        query = {**asked.query, "cursor": asked.cursor, "format": "parts"}
         with self._session.stream("GET", self._question.path, query) as response:
             # one that does not know this says 400, one that has too many of them 503
             if not succeeded(response) or response.headers.get("content-type") != FOLLOWED:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -80,13 +81,14 @@ class HttpRecords:
         wait_s: float = 0.0,
         more: bool = False,
     ) -> Arrivals:
-        query = {"cursor": cursor, "limit": limit, **({"more": 1} if more else {}), **_PACKED}
-        asked = Question(f"{_of(study)}/arrivals", query)
+        query = {"limit": limit, **({"more": 1} if more else {}), **_PACKED}
+        asked = Question(f"{_of(study)}/arrivals", query, cursor)
         if wait_s > 0 and (told := self._followed.take(asked, wait_s)) is not None:
             return told
-        arrived = self._arrivals(self._get(asked.path, {**query, "wait": _seconds(wait_s)}))
+        now = {**query, "cursor": cursor, "wait": _seconds(wait_s)}
+        arrived = self._arrivals(self._get(asked.path, now))
         if wait_s > 0 and arrived.results and (more or not arrived.done):
-            self._followed.begin(asked.after(arrived.cursor))
+            self._followed.begin(replace(asked, cursor=arrived.cursor))
         return arrived
 
     def _arrivals(self, packed: bytes) -> Arrivals:

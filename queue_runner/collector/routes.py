@@ -37,7 +37,7 @@ T = TypeVar("T", CancelRequest, RetryRequest)
 
 MAX_LIMIT = 10_000
 MAX_WAIT_S = 20
-#: Up to that.
+#: Seconds up to that, as the description of the API may say it, too.
 _SECONDS = r"20|1?[0-9](\.[0-9]{1,6})?"
 _MOST = 10**18 - 1
 _PAGE = 1000
