@@ -18,7 +18,8 @@ from queue_runner.brokers import Broker, Message, connect
 from queue_runner.errors import BrokerRefused, BrokerUnavailable
 from queue_runner.testing.contract import BrokerContract
 from queue_runner.testing.contract.bench import PATIENCE_S, eventually, in_thread, message, take
-from queue_runner.testing.servers.recipes import free_port, program
+from queue_runner.testing.servers.ports import free_port
+from queue_runner.testing.servers.recipes import program
 
 pytestmark = pytest.mark.timeout(900)
 

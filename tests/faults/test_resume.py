@@ -19,7 +19,7 @@ from queue_runner.model import Job, Resources, Result, Resume, State
 from queue_runner.store import open_store
 from queue_runner.store.listing import read_listing
 from queue_runner.study import load_study
-from queue_runner.testing.servers.recipes import free_port
+from queue_runner.testing.servers.ports import free_port
 from queue_runner.workers.attempt import attempt_job
 from queue_runner.workers.bundles import Bundles
 from queue_runner.workers.checkpoints import Checkpoints

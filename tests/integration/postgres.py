@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlalchemy import create_engine, text
 
 from queue_runner.errors import MissingTool
-from queue_runner.testing.servers.recipes import free_port
+from queue_runner.testing.servers.ports import free_port
 
 
 class Postgres:

@@ -14,7 +14,8 @@ from pathlib import Path
 from queue_runner.brokers.zeromq.keys import make_pair
 from queue_runner.errors import MissingTool
 from queue_runner.testing.servers.local import LocalServer
-from queue_runner.testing.servers.recipes import Launch, free_port, rabbitmq, redis
+from queue_runner.testing.servers.ports import free_port
+from queue_runner.testing.servers.recipes import Launch, rabbitmq, redis
 from tests.integration.system import System, eventually
 from tests.integration.tls import Certificates
 from tests.requirements import missing

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from docker import DockerClient
 
-from queue_runner.testing.servers.recipes import free_port
+from queue_runner.testing.servers.ports import free_port
 from queue_runner.workers.runtimes.docker import leftovers
 
 PROGRAM = str(Path(sys.executable).with_name("queue-runner"))

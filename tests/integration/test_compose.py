@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from queue_runner.testing.servers.recipes import free_port
+from queue_runner.testing.servers.ports import free_port
 from tests.integration.system import (
     EXAMPLES,
     System,

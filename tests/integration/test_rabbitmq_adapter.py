@@ -19,7 +19,8 @@ from queue_runner.brokers import Broker, Dead, Message, Retry, connect
 from queue_runner.errors import BrokerRefused, BrokerUnavailable
 from queue_runner.testing.contract.bench import PATIENCE_S, eventually
 from queue_runner.testing.servers.local import LocalServer
-from queue_runner.testing.servers.recipes import free_port, program, rabbitmq
+from queue_runner.testing.servers.ports import free_port
+from queue_runner.testing.servers.recipes import program, rabbitmq
 
 pytestmark = pytest.mark.xdist_group("rabbitmq nodes")
 OUTER = Path(__file__).parents[2] / "brokers" / "rabbitmq"

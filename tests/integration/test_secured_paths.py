@@ -17,7 +17,7 @@ import pytest
 
 from queue_runner.images.engine import open_engine
 from queue_runner.signing.file import read_key_file
-from queue_runner.testing.servers.recipes import free_port
+from queue_runner.testing.servers.ports import free_port
 from tests.integration.secured import PASSWORD, Https, start_curve, start_secured
 from tests.integration.system import PROGRAM, containers_of, eventually, study_folder
 

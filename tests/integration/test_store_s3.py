@@ -18,7 +18,7 @@ from queue_runner.errors import NotFound, StoreDamaged, StoreRefused, StoreUnava
 from queue_runner.store import Store, open_store
 from queue_runner.store.garbage import collect_garbage
 from queue_runner.store.remote import RemoteStore
-from queue_runner.testing.servers.recipes import free_port
+from queue_runner.testing.servers.ports import free_port
 from tests.integration.system import System, eventually, study_folder
 
 pytestmark = [pytest.mark.s3, pytest.mark.xdist_group("s3")]

@@ -16,7 +16,7 @@ from queue_runner.errors import BrokerRefused
 from queue_runner.images.engine import open_engine
 from queue_runner.testing.servers import leftovers
 from queue_runner.testing.servers.containers import ensure_image
-from queue_runner.testing.servers.recipes import free_port
+from queue_runner.testing.servers.ports import free_port
 from tests.integration.system import eventually
 from tests.integration.tls import Certificates
 

@@ -15,7 +15,8 @@ import pytest
 from queue_runner.brokers import Message, connect
 from queue_runner.brokers.zeromq.keys import make_pair
 from queue_runner.errors import BrokerRefused, BrokerUnavailable
-from tests.integration.system import System, eventually, free_port
+from queue_runner.testing.servers.ports import free_port
+from tests.integration.system import System, eventually
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from queue_runner.images.debian import BASE_TAG, ensure_debian
 from queue_runner.images.engine import open_engine
 from queue_runner.testing.handle import BrokerServerHandle
 from queue_runner.testing.servers import leftovers
-from queue_runner.testing.servers.recipes import free_port
+from queue_runner.testing.servers.ports import free_port
 
 _HERE = Path(__file__).parent
 _START_S = 120.0

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-import psutil
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
-#: Host, process and its start time of the test run that a container belongs to.
+#: Of the test run that a container belongs to: its host, the process, and when this was started, in ticks
+#: since a boot. Not by the clock, which may be set meanwhile: the run would seem to have ended.
 OWNER_LABEL = "queue-runner.testing.owner"
 
 
 def labels() -> Mapping[str, str]:
     """For a container of this process."""
-    return {OWNER_LABEL: _owner(psutil.Process())}
+    return {OWNER_LABEL: _owner(os.getpid())}
 
 
 def remove(client: DockerClient) -> int:
@@ -39,8 +40,12 @@ def remove(client: DockerClient) -> int:
     return removed
 
 
-def _owner(process: psutil.Process) -> str:
-    return f"{socket.gethostname()} {process.pid} {process.create_time():.2f}"
+def _owner(pid: int) -> str:
+    """Raises `OSError` for a process that is not there."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    # after the name, which may have spaces and parentheses: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
+    started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return f"{socket.gethostname()} {pid} {boot} {started}"
 
 
 def gone(owner: str) -> bool:
@@ -50,6 +55,6 @@ def gone(owner: str) -> bool:
     if host != socket.gethostname() or not pid.isdigit():
         return False
     try:
-        return _owner(psutil.Process(int(pid))) != owner
-    except psutil.NoSuchProcess:
+        return _owner(int(pid)) != owner
+    except OSError:
         return True

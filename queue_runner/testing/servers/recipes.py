@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import random
 import shutil
-import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from queue_runner.errors import BrokerUnavailable, MissingTool
+from queue_runner.errors import MissingTool
+from queue_runner.testing.servers.ports import free_port
 
 _HERE = Path(__file__).parent
 #: Debian keeps there what any user may run; the scripts on its PATH want root.
 _RABBITMQ_BIN = "/usr/lib/rabbitmq/bin"
-
-#: Below those that the system gives to connections: none takes one before its server has started.
-_PORTS = range(15000, 32000)
-#: Processes begin at different places, so that what is free is seldom free for two at once.
-_turn = itertools.count(random.randrange(len(_PORTS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +69,6 @@ RECIPES: Mapping[str, Callable[[Path], Launch]] = {
     "redis": redis,
     "zeromq": zeromq,
 }
-
-
-def free_port() -> int:
-    """A port that nobody listens on, and that this process has not been given lately."""
-    for _ in _PORTS:
-        port = _PORTS[next(_turn) % len(_PORTS)]
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-    raise BrokerUnavailable(f"no free port from {_PORTS[0]} to {_PORTS[-1]}")
 
 
 def program(name: str, package: str, *folders: str) -> str:
