@@ -47,5 +47,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[FaultServer]:
 @pytest.fixture
 def system(tmp_path: Path, server: FaultServer) -> Iterator[Rig]:
     """A system on an empty part of the server, with nothing started yet."""
+    server.assert_answers()
     with rig(tmp_path, server, f"faults-{uuid.uuid4().hex[:8]}") as made:
         yield made

@@ -21,6 +21,8 @@ from tests.faults.network import Network, network
 from tests.integration.system import eventually
 
 _START_S = 120.0
+#: Of a server that nothing is wrong with, on a machine that is busy with other things as well.
+_ANSWER_S = 30.0
 _STOP_S = 60
 _LOG_LINES = 60
 
@@ -66,6 +68,19 @@ class FaultServer(BrokerServerHandle):
                 broker.server(timeout_s=_START_S)
         except BrokerUnavailable as error:
             raise BrokerUnavailable(f"{error}. The end of its log:\n{self.log()}") from error
+
+    def assert_answers(self) -> None:
+        """Where it does not, it is started again: what ended it fails one test, not all after it."""
+        try:
+            with connect(self.url) as broker:
+                broker.server(timeout_s=_ANSWER_S)
+        except BrokerUnavailable:
+            found = self.described()
+            self.container.restart()
+            self.await_answer()
+            raise AssertionError(
+                f"the {self.name} server did not answer any more: {found}"
+            ) from None
 
     # -- faults ------------------------------------------------------------------------------------
 
