@@ -163,15 +163,16 @@ def test_clients_that_wait_and_listen_without_end_are_bounded(
     monkeypatch.setattr("queue_runner.brokers.zeromq.server._MAX_WAITERS", 50)
     monkeypatch.setattr("queue_runner.brokers.zeromq.server._MAX_SUBSCRIBERS", 50)
     lease = msgpack.packb([VERSION, "lease", [["x:none"], 1, 80_000.0, 1.0, None, None]])
-    for _ in range(4):
+    for turn in range(4):
         with zmq.Context() as context:
             dealers = [context.socket(zmq.DEALER) for _ in range(50)]
             for number, dealer in enumerate(dealers):
                 dealer.setsockopt(zmq.LINGER, 1000)
                 dealer.connect(server.urls[0].removeprefix("zmq+"))
                 for round_ in range(3):
-                    dealer.send_multipart([b"%d-%d" % (number, round_), lease])
-                dealer.send_multipart([b"s", msgpack.packb([VERSION, "subscribe", [["x:t"]]])])
+                    dealer.send_multipart([b"%d-%d-%d" % (turn, number, round_), lease])
+                subscribe = msgpack.packb([VERSION, "subscribe", [["x:t"]]])
+                dealer.send_multipart([b"s-%d-%d" % (turn, number), subscribe])
                 assert dealer.poll(10_000)
                 dealer.close()
     _lives(server)

@@ -26,6 +26,7 @@ from queue_runner.brokers.zeromq.protocol import (
     unpack,
 )
 from queue_runner.brokers.zeromq.refusals import Doorbell
+from queue_runner.brokers.zeromq.silence import notice
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Line:
         self, context: zmq.Context[zmq.Socket[bytes]], address: str, keys: ClientKeys | None
     ) -> None:
         self.address = address
+        self._name = uuid.uuid4().bytes
         self.socket = _dealer(context, keys)
         self._doorbell = Doorbell(self.socket, address, keys.own.public if keys else None)
         #: Readable when `came_back` has something to tell.
@@ -62,6 +64,10 @@ class Line:
         except zmq.ZMQError as error:
             self.close()
             raise ValueError(f"zmq+{address}: not an address: {error}") from error
+
+    def id_of(self, number: int) -> bytes:
+        """Of the request with this number, whatever connection it is sent over."""
+        return self._name + number.to_bytes(8, "big")
 
     def send(self, number: bytes, frame: bytes) -> None:
         try:
@@ -102,14 +108,12 @@ class Line:
 
 def _dealer(context: zmq.Context[zmq.Socket[bytes]], keys: ClientKeys | None) -> zmq.Socket[bytes]:
     socket = context.socket(zmq.DEALER)
-    socket.setsockopt(zmq.IDENTITY, uuid.uuid4().bytes)
     # long enough for a last acknowledgement, short enough for a server that has gone
     socket.setsockopt(zmq.LINGER, 500)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
     socket.setsockopt(zmq.RECONNECT_IVL, 50)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, 5_000)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 10_000)
+    notice(socket)
     if keys is not None:
         socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server)
         socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.own.public)
@@ -130,7 +134,7 @@ class Channel:
 
     def ask(self, frame: bytes, timeout_s: float) -> Answer:
         """Raises `TimeoutError`, `Closing`."""
-        number = next(self._numbers).to_bytes(8, "big")
+        number = self._line.id_of(next(self._numbers))
         self._line.came_back()  # what nobody was waiting for
         self._line.knock_again()
         self._line.send(number, frame)

@@ -120,7 +120,7 @@ class Listener:
             topics = sorted(frozenset().union(*(inbox.topics for inbox in self._inboxes)))
             for inbox in self._inboxes:
                 inbox.since = self._asked if inbox.since is None else inbox.since
-        self._line.send(self._asked.to_bytes(8, "big"), pack_request("subscribe", topics))
+        self._line.send(self._line.id_of(self._asked), pack_request("subscribe", topics))
 
     def _receive(self) -> None:
         while (frames := self._line.received()) is not None:
@@ -134,7 +134,7 @@ class Listener:
         if frames[0] == b"":
             self._dispatch(*_push(frames))
         elif (answer := read_answer(frames, frames[0])) is not None:
-            self._answered(int.from_bytes(frames[0], "big"), answer)
+            self._answered(int.from_bytes(frames[0][-8:], "big"), answer)
 
     def _answered(self, number: int, answer: Answer) -> None:
         with self._lock:

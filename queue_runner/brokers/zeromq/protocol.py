@@ -2,7 +2,8 @@
 
 A request is two frames, `[request id, msgpack [version, operation, arguments]]`; the reply carries the
 same id and `[status, value]`. Frames with an empty id are pushed by the server: broadcasts. A
-request that is not answered is sent again with its id, which the server takes for the same request.
+request that is not answered is sent again with its id, which the server takes for the same request, also
+over another connection: an id is 16 random bytes of the client's and a number.
 
 Messages that differ in little travel as a bundle, one list for each thing in which they differ, for a list
 for each message is what reading and checking them would cost most:
@@ -11,7 +12,7 @@ for each message is what reading and checking them would cost most:
 - leased: `[queue, size, priority, token, numbers, attempts, bodies]`
 - what is renewed or done: `[numbers, tokens]`
 
-Version 1 had a list for each message.
+Version 1 had a list for each message; in version 2 ids were of one connection, which had a name that it kept.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import msgpack
 from queue_runner.unpacking import UnpackError
 from queue_runner.unpacking import unpack as unpack_within_bounds
 
-VERSION = 2
+VERSION = 3
 
 #: One frame may not be longer, in either direction; a larger one closes the connection.
 MAX_FRAME_BYTES = 32 * 1024 * 1024

@@ -32,6 +32,7 @@ from queue_runner.brokers.zeromq.protocol import (
     pack,
     unpack_request,
 )
+from queue_runner.brokers.zeromq.silence import notice
 from queue_runner.brokers.zeromq.state import State
 from queue_runner.brokers.zeromq.zap import Doorkeeper
 from queue_runner.errors import BrokerRefused
@@ -57,7 +58,7 @@ Frames = list[bytes]
 
 @dataclass(slots=True)
 class Waiter:
-    """A lease request that found nothing yet."""
+    """A lease request that found nothing yet; its client is who has sent it last."""
 
     request: Request
     queues: tuple[str, ...]
@@ -90,9 +91,9 @@ class BrokerServer:
         self._journal = Journal(journal, sync)
         self._state = State(self._journal, release_leases=release_leases, clock=self._clock)
         self._instance = uuid.uuid4().hex
-        self._waiters: OrderedDict[tuple[bytes, bytes], Waiter] = OrderedDict()
+        self._waiters: OrderedDict[bytes, Waiter] = OrderedDict()
         self._subscribers: dict[bytes, frozenset[str]] = {}
-        self._answers: OrderedDict[tuple[bytes, bytes], bytes] = OrderedDict()
+        self._answers: OrderedDict[bytes, bytes] = OrderedDict()
         self._answers_bytes = 0
         self._quiet_until = 0.0
         self._stopping = threading.Event()
@@ -118,10 +119,7 @@ class BrokerServer:
         self._socket.setsockopt(zmq.RCVHWM, _PIPE)
         # without it, answers to clients that have gone would vanish unseen
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        # a client that reconnects keeps its identity while the old connection is still being noticed
-        self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        self._socket.setsockopt(zmq.HEARTBEAT_IVL, 10_000)
-        self._socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        notice(self._socket)
         if self._doorkeeper is not None:
             self._doorkeeper.secure(self._socket)
         urls = []
@@ -214,8 +212,8 @@ class BrokerServer:
     def _serve(self, group: Sequence[Frames]) -> list[list[Any]]:
         """Returns what was leased to clients that are not there any more."""
         read = [request for frames in group if (request := self._read(frames)) is not None]
-        # one that was sent again may be here with the first
-        requests = {(request.client, request.id): request for request in read}.values()
+        # one that was sent again may be here with the first; the answer goes where the last came from
+        requests = {request.id: request for request in read}.values()
         answers: list[tuple[Request, Status, Any]] = []
         try:
             with self._journal.transaction():
@@ -245,12 +243,15 @@ class BrokerServer:
             if len(frames) > 1:
                 self._send(frames[0], frames[1][:64], pack([Status.REFUSED, str(error)]))
             return None
-        key = (request.client, request.id)
-        remembered = self._answers.get(key)
+        remembered = self._answers.get(request.id)
         if remembered is not None:
             self._send(request.client, request.id, remembered)
             return None
-        return None if key in self._waiters else request
+        waiter = self._waiters.get(request.id)
+        if waiter is None:
+            return request
+        waiter.request = request
+        return None
 
     def _execute(self, request: Request) -> list[tuple[Request, Status, Any]]:
         handler = _HANDLERS.get(request.operation)
@@ -270,7 +271,7 @@ class BrokerServer:
         surplus = len(self._waiters) - _MAX_WAITERS
         # what there was nothing for there is nothing for a moment later: thousands may wait for the same
         vain: set[object] = set()
-        for place, (key, waiter) in enumerate(list(self._waiters.items())):
+        for place, (number, waiter) in enumerate(list(self._waiters.items())):
             wanted = (waiter.queues, waiter.room, waiter.max_size)
             leased: list[list[Any]] = []
             if wanted not in vain:
@@ -280,7 +281,7 @@ class BrokerServer:
             if not leased:
                 vain.add(wanted)
             if leased or waiter.deadline <= now or place < surplus:
-                del self._waiters[key]
+                del self._waiters[number]
                 answers.append((waiter.request, Status.OK, leased))
         return answers
 
@@ -288,13 +289,13 @@ class BrokerServer:
         """Send an answer; returns what was leased to a client that is not there any more."""
         packed = pack([status, value])
         if status is Status.OK and request.operation in _REMEMBERED_OPERATIONS:
-            self._remember((request.client, request.id), packed)
+            self._remember(request.id, packed)
         if self._send(request.client, request.id, packed) or request.operation != "lease":
             return []
         return list(value) if status is Status.OK else []
 
-    def _remember(self, key: tuple[bytes, bytes], packed: bytes) -> None:
-        self._answers[key] = packed
+    def _remember(self, number: bytes, packed: bytes) -> None:
+        self._answers[number] = packed
         self._answers_bytes += len(packed)
         while len(self._answers) > _REMEMBERED or self._answers_bytes > _REMEMBERED_BYTES:
             _, oldest = self._answers.popitem(last=False)
@@ -340,14 +341,14 @@ class BrokerServer:
         leased = self._state.lease(queues, limit, lease_s, room, max_size)
         if leased or wait_s <= 0:
             return leased
-        self._waiters[request.client, request.id] = Waiter(
+        self._waiters[request.id] = Waiter(
             request, tuple(queues), limit, self._clock() + wait_s, lease_s, room, max_size
         )
         return _LATER
 
     def _forget(self, request: Request, number: bytes) -> None:
         """The client no longer waits for this lease request."""
-        self._waiters.pop((request.client, number), None)
+        self._waiters.pop(number, None)
 
     def _renew(self, request: Request, receipts: list[list[int]], lease_s: float) -> list[int]:
         return self._state.renew(receipts, lease_s)
