@@ -92,7 +92,8 @@ class QueueRunnerPeer(Peer):
             return cases.sweep_fields(self.place.folder, count)
         if task == "mpi":
             return cases.kernel_fields(count)
-        return {"kind": "command", "parameters": points, "command": {"run": [tasks.TRUE]}}
+        run = ["sleep", "0.2"] if task == "pause" else [tasks.TRUE]
+        return {"kind": "command", "parameters": points, "command": {"run": run}}
 
     def _latency(self, task: str, effort: Effort) -> Figures:
         """Of points of one study: what peers call is known to their workers before, too."""
