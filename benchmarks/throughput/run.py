@@ -7,7 +7,8 @@ each broker: jobs per second from the start of the submission to the last result
 and at the start and the end of it; the peak memory of client, worker, collector and server; the CPU time in
 microseconds that a job took of each of them, of the `function` in its warm processes, and of all (with
 `--task true`, of the `spawner` that starts programs, and of the `programs` themselves); how long questions
-take with all results there. `--task pause` has jobs that wait for a fifth of a second: what a case costs besides itself. Ends with an error unless every job is in the table exactly once.
+take with all results there. With `--task pause` jobs wait for a fifth of a second: what a case costs
+besides itself. Ends with an error unless every job is in the table exactly once.
 `--json FILE` keeps the figures. It is the workload `scale` of `benchmarks/bench.py`, alone.
 """
 
