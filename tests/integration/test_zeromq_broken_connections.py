@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
+from contextlib import ExitStack
 
 from queue_runner.brokers.registry import connect
 from queue_runner.brokers.zeromq.protocol import pack_request
@@ -13,7 +14,6 @@ from queue_runner.testing.servers import start_server
 #: Of libzmq in this server, when there were some.
 HEARTBEAT_S = 10.0
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
-PING = b"\x04\x07\x04PING\0\0"
 
 
 class RawDealer:
@@ -34,9 +34,6 @@ class RawDealer:
             b"\x01" + bytes([len(number)]) + number + b"\x00" + bytes([len(frame)]) + frame
         )
 
-    def answer(self) -> bytes:
-        return self.socket.recv(1000)
-
     def break_off(self) -> None:
         """With a reset, and not with an end that is told in order."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -50,22 +47,17 @@ def _property(name: bytes, value: bytes) -> bytes:
 def test_who_comes_back_before_its_old_connection_breaks_does_not_end_the_server() -> None:
     """As where a switch was away: what was on the old wire comes after the new one was made."""
     ping = pack_request("ping")
-    with start_server("zeromq") as server:
+    with start_server("zeromq") as server, ExitStack() as stack:
         host, port = server.url.removeprefix("zmq+tcp://").partition("?")[0].split(":")
         address = (host, int(port))
-        news = []
         for number in range(5):
-            old = RawDealer(address, b"client-%d" % number)
-            old.ask(b"%d-1" % number, ping)
-            assert old.answer()
-            new = RawDealer(address, b"client-%d" % number)
+            old, new = (RawDealer(address, b"client-%d" % number) for _ in range(2))
+            stack.enter_context(old.socket)
+            stack.enter_context(new.socket)
             new.ask(b"%d-2" % number, ping)
             old.ask(b"%d-3" % number, ping)
             old.break_off()
-            news.append(new)
         # there is nothing to await: it ended at the next heartbeat
         time.sleep(HEARTBEAT_S + 1.0)
         with connect(server.url) as broker:
             broker.server()
-        for new in news:
-            new.socket.close()

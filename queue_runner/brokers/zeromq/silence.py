@@ -2,7 +2,7 @@
 
 Not by libzmq's own heartbeats: a connection that broke while what came over it waited to be read ended the
 whole process when a heartbeat was next due on it, or was found among what waited
-(https://github.com/zeromq/libzmq/issues/4841; docs/decisions/zeromq-connections.md).
+(docs/decisions/zeromq-connections.md).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 #: Of the test run that a container belongs to: its host, the process, and when this was started, in ticks
-#: since a boot. Not by the clock, which may be set meanwhile: the run would seem to have ended.
+#: since the machine was. Not by the clock, which may be set meanwhile: the run would seem to have ended.
 OWNER_LABEL = "queue-runner.testing.owner"
 
 
@@ -42,10 +42,9 @@ def remove(client: DockerClient) -> int:
 
 def _owner(pid: int) -> str:
     """Raises `OSError` for a process that is not there."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     # after the name, which may have spaces and parentheses: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
     started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    return f"{socket.gethostname()} {pid} {boot} {started}"
+    return f"{socket.gethostname()} {pid} {started}"
 
 
 def gone(owner: str) -> bool:
