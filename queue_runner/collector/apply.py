@@ -29,7 +29,7 @@ from queue_runner.collector.jobs import (
 )
 from queue_runner.collector.news import Added, Told
 from queue_runner.collector.points import add_points
-from queue_runner.collector.prepared import Prepared
+from queue_runner.collector.prepared import Prepared, driver
 from queue_runner.collector.rules import Stored, Verdict, judge
 from queue_runner.model import (
     Cancel,
@@ -69,7 +69,8 @@ _TAKE_STUDY = Prepared(
 _WHOLE_CANCELLED = Prepared(
     select(schema.cancel.c.job).where(schema.cancel.c.study == _OF, schema.cancel.c.job == "")
 )
-_COUNTED = tuple(schema.study.c[state.value] for state in State)
+_STATES = tuple(state.value for state in State)
+_COUNTED = tuple(schema.study.c[name] for name in _STATES)
 _ADD_FINALS = Prepared(
     update(schema.study)
     .where(schema.study.c.id == _OF)
@@ -207,12 +208,13 @@ def _apply_study(connection: Connection, record: StudyRecord) -> bool:
         "its_open": record.open,
         "its_growth": int(record.open),
     }
-    arrivals = _TAKE_STUDY.run(connection, values).scalar()
-    if arrivals is None:
+    taken = _TAKE_STUDY.row(connection, values)
+    if taken is None:
         return False  # it was known
     if _whole_study_cancelled(connection, record.id):
         _cancel_rest(connection, record.id)
         return True
+    (arrivals,) = taken
     return bool(arrivals) or record.total == 0
 
 
@@ -255,8 +257,10 @@ def _apply_results(connection: Connection, results: Sequence[Reported]) -> list[
             deltas[result.study][result.state.value] += 1
             finals[result.job_id] = each
             stored[result.job_id] = Stored(result.attempt, result.state, result.worker)
-    _to_history(connection, sorted(replaced))
-    _add_history(connection, history)
+    if replaced:
+        _to_history(connection, sorted(replaced))
+    if history:
+        _add_history(connection, history)
     return _add_finals(connection, list(finals.values()), deltas)
 
 
@@ -265,7 +269,7 @@ def _stored(connection: Connection, jobs: Sequence[str]) -> dict[str, Stored]:
     for some in chunks(jobs):
         size = 1 << (len(some) - 1).bit_length()
         wanted = {f"job{n}": job for n, job in enumerate([*some, *[some[0]] * (size - len(some))])}
-        for job, attempt, state, worker in _found(size).run(connection, wanted):
+        for job, attempt, state, worker in _found(size).rows(connection, wanted):
             found[job] = Stored(attempt, State(state), worker)
     return found
 
@@ -287,9 +291,10 @@ def _add_finals(
     rows: list[tuple[object, ...]] = []
     for study, group in groupby(sorted(finals, key=_by_study), key=_by_study):
         arrived = list(group)
-        more = {f"more_{state.value}": deltas[study].get(state.value, 0) for state in State}
+        counts = deltas[study]
+        more = {f"more_{name}": counts.get(name, 0) for name in _STATES}
         values = {"of": study, "more_arrivals": len(arrived), "now": now, **more}
-        last, known, done, growing = _ADD_FINALS.run(connection, values).one()
+        ((last, known, done, growing),) = _ADD_FINALS.rows(connection, values)
         if growing:
             # of a client that a broker failed its jobs may be here, and what tells of them not
             points = [(each.result.index, each.result.point) for each in arrived]
@@ -300,7 +305,7 @@ def _add_finals(
             added.append((study, Added(first - 1, [each.body for each in arrived], bool(done))))
     if rows:
         # SQLAlchemy's own way from a map to a row costs more than the database's
-        connection.exec_driver_sql(_insert_result(connection.dialect.name), rows)
+        driver(connection).cursor().executemany(_insert_result(connection.dialect.name), rows)
     return added
 
 
@@ -455,4 +460,4 @@ def _lift(connection: Connection, request: RetryRequest) -> list[Cancel]:
 
 
 def _whole_study_cancelled(connection: Connection, study: str) -> bool:
-    return _WHOLE_CANCELLED.run(connection, {"of": study}).first() is not None
+    return _WHOLE_CANCELLED.row(connection, {"of": study}) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Row, bindparam, delete, func, select
-from sqlalchemy.exc import DBAPIError
 
 from queue_runner.collector import schema
 from queue_runner.collector.apply import apply_items
@@ -18,8 +18,8 @@ from queue_runner.collector.jobs import missing_jobs
 from queue_runner.collector.news import News
 from queue_runner.collector.points import allot, points_of
 from queue_runner.collector.restarts import renumber
-from queue_runner.collector.schema import open_engine, write_ahead_log
-from queue_runner.errors import CollectorUnavailable, FixThis, NotFound
+from queue_runner.collector.schema import errors, open_engine, unavailable, write_ahead_log
+from queue_runner.errors import FixThis, NotFound
 from queue_runner.model import (
     AddedPoint,
     Allotment,
@@ -85,6 +85,9 @@ class Database:
         self._engine = open_engine(url)
         self.news = News()
         self._writing = self._engine.execution_options(writes=True)
+        self._turn = threading.Lock()
+        self._kept: Connection | None = None
+        self._errors = errors(self._engine)
         with self._translated():
             self._log = write_ahead_log(self._engine)
         # readers of a database with such a log wait for nobody
@@ -96,6 +99,8 @@ class Database:
     def close(self) -> None:
         if self._glance is not None:
             self._glance.close()
+        with self._turn:
+            self._let_go()
         self._engine.dispose()
         if self._log is not None:
             self._log.close()
@@ -105,7 +110,7 @@ class Database:
         with self._translated(), self._engine.connect() as connection:
             # what could not be flushed is written once more, to another place
             connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
-        with self._translated(), self._writing.begin() as connection:
+        with self._changing() as connection:
             renumbered = renumber(connection)
         if renumbered:
             self.flush()
@@ -116,12 +121,35 @@ class Database:
             yield connection
 
     @contextmanager
+    def _changing(self) -> Iterator[Connection]:
+        """A transaction of the only writer that there can be."""
+        if self._log is None:
+            with self._translated(), self._writing.begin() as connection:
+                yield connection
+            return
+        # to take a connection from SQLAlchemy's pool, and give it back, costs as much as a small transaction;
+        # and who waits for a lock goes on at once, where SQLite looks again after some milliseconds
+        with self._turn, self._translated():
+            if self._kept is None:
+                self._kept = self._writing.connect()
+            try:
+                with self._kept.begin():
+                    yield self._kept
+            except BaseException:
+                self._let_go()
+                raise
+
+    def _let_go(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
+
+    @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except DBAPIError as error:
-            name = self._engine.url.render_as_string()
-            raise CollectorUnavailable(f"database {name}: {error.orig}") from error
+        except self._errors as error:
+            raise unavailable(self._engine, error) from error
 
     # -- taking in -------------------------------------------------------------------------------
 
@@ -131,7 +159,7 @@ class Database:
         Everybody sees it then, and it survives a kill; `flush` makes it survive a power cut.
         bodies: the messages that the items came as, which are kept as they are.
         """
-        with self._translated(), self._writing.begin() as connection:
+        with self._changing() as connection:
             applied = apply_items(connection, items, bodies)
         self.news.tell(applied.told)
         return applied.cancels
@@ -145,7 +173,7 @@ class Database:
         """Note what workers say of themselves; returns those never heard of before."""
         now = time.time()
         latest = {beat.worker: beat for beat in heartbeats}
-        with self._translated(), self._writing.begin() as connection:
+        with self._changing() as connection:
             known = set(
                 connection.execute(
                     select(schema.worker.c.worker).where(schema.worker.c.worker.in_(latest))
@@ -276,7 +304,7 @@ class Database:
 
     def allot(self, study: str, count: int) -> Allotment:
         row = self._study_row(study)
-        with self._translated(), self._writing.begin() as connection:
+        with self._changing() as connection:
             allotment = allot(connection, row.id, count)
         if allotment is None:
             raise FixThis(

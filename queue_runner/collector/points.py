@@ -45,14 +45,14 @@ def add_points(
 ) -> bool:
     """Note those that are not known yet, by their numbers; returns whether every job has its result now."""
     rows = [{"study": study, "idx": index, "body": pack(point)} for index, point in points]
-    new = _new_points(connection.dialect.name).run(connection, *rows).rowcount if rows else 0
+    new = _new_points(connection.dialect.name).run(connection, *rows) if rows else 0
     done = None
     if new:
         upto = 1 + max((index for index, _ in points if index < _MOST), default=-1)
-        done = _COUNT.run(connection, {"of": study, "more": new, "upto": upto}).scalar()
+        done = _COUNT.row(connection, {"of": study, "more": new, "upto": upto})
     if done is None:
-        done = _HOW_FAR.run(connection, {"of": study}).scalar_one()
-    return bool(done)
+        (done,) = _HOW_FAR.rows(connection, {"of": study})
+    return bool(done[0])
 
 
 @cache

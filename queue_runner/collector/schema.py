@@ -142,6 +142,16 @@ def open_engine(url: str) -> Engine:
     return engine
 
 
+def errors(engine: Engine) -> tuple[type[Exception], ...]:
+    """What is raised where the database does not do what it is told: by SQLAlchemy, and by the driver itself."""
+    return DBAPIError, engine.dialect.loaded_dbapi.Error
+
+
+def unavailable(engine: Engine, error: Exception) -> CollectorUnavailable:
+    said = error.orig if isinstance(error, DBAPIError) else error
+    return CollectorUnavailable(f"database {engine.url.render_as_string()}: {said}")
+
+
 def _prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def on_connect(connection: sqlite3.Connection, record: object) -> None:
@@ -158,7 +168,8 @@ def _prepare_sqlite(engine: Engine) -> None:
         # a deferred transaction that reads first and then writes fails when another one has
         # written in between; taking the write lock at once waits for it instead
         writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
+        connection.connection.driver_connection.execute(begin)
 
 
 def write_ahead_log(engine: Engine) -> WriteAheadLog | None:
@@ -183,10 +194,8 @@ def _make_tables(engine: Engine) -> None:
                     connection.execute(insert(schema).values(version=SCHEMA_VERSION))
             _add_what_is_newer(connection)
             version = connection.execute(select(schema.c.version)).scalar_one()
-    except DBAPIError as error:
-        raise CollectorUnavailable(
-            f"database {engine.url.render_as_string()}: {error.orig}"
-        ) from error
+    except errors(engine) as error:
+        raise unavailable(engine, error) from error
     if version != SCHEMA_VERSION:
         raise FixThis(
             f"database {engine.url.render_as_string()} has schema version {version}, this program"
