@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from functools import wraps
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +58,7 @@ def trace_collector(marks: Marks) -> None:
     from queue_runner.collector.database import Database
     from queue_runner.collector.news import News
     from queue_runner.collector.service import Collector
+    from queue_runner.collector.waiting import Waiting
 
     def has_result(_: object, items: Sequence[object], *__: object) -> bool:
         return any(isinstance(item, Result) for item in items)
@@ -66,17 +66,15 @@ def trace_collector(marks: Marks) -> None:
     marks.before(Database, "apply", "collected", has_result)
     marks.before(News, "tell", "committed")
     marks.after(Collector, "_finish", "acknowledged")
-    http: Any = import_module("queue_runner.collector.http")
-    following: Any = import_module("queue_runner.collector.following")
-    awaited = http.awaited
+    answer_of = Waiting.answer
 
-    @wraps(awaited)
+    @wraps(answer_of)
     async def answering(*args: Any) -> Any:
-        answer = await awaited(*args)
+        answer = await answer_of(*args)
         marks.add("answer")
         return answer
 
-    http.awaited = following.awaited = answering
+    Waiting.answer = answering  # type: ignore[method-assign]
 
 
 _TRACED = {"worker": trace_worker, "collector": trace_collector}

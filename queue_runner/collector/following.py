@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 
 from queue_runner.collector.patience import most_connections
 from queue_runner.collector.routes import Api, Packed, Request, Route, more
-from queue_runner.collector.waiting import awaited
+from queue_runner.collector.waiting import waiting
 from queue_runner.errors import TryLater
 from queue_runner.records import LENGTH_BYTES
 
@@ -44,15 +44,16 @@ class Follow:
         self._open += 1
         end = time.monotonic() + LASTS_S
         try:
-            while True:
-                packed = msgpack.packb(answer.value, use_bin_type=True)
-                yield len(packed).to_bytes(LENGTH_BYTES, "big") + packed
-                if answer.value["done"] and not more(request):
-                    return
-                if api.database.news.closed or time.monotonic() >= end:
-                    return
-                went_on = {"cursor": str(answer.value["cursor"]), "wait": str(BEAT_S)}
-                asked = replace(request, query={**request.query, **went_on})
-                answer = await awaited(api, route, asked)
+            with waiting(api, route, request.path["study"]) as waits:
+                while True:
+                    packed = msgpack.packb(answer.value, use_bin_type=True)
+                    yield len(packed).to_bytes(LENGTH_BYTES, "big") + packed
+                    if answer.value["done"] and not more(request):
+                        return
+                    if api.database.news.closed or time.monotonic() >= end:
+                        return
+                    went_on = {"cursor": str(answer.value["cursor"]), "wait": str(BEAT_S)}
+                    asked = replace(request, query={**request.query, **went_on})
+                    answer = await waits.answer(asked)
         finally:
             self._open -= 1

@@ -35,7 +35,7 @@ from queue_runner.collector.routes import (
     stays_open,
 )
 from queue_runner.collector.store_routes import STORE_PATHS, Shelf, store_routes
-from queue_runner.collector.waiting import awaited
+from queue_runner.collector.waiting import waiting
 from queue_runner.errors import (
     FixThis,
     NotFound,
@@ -135,7 +135,8 @@ def _endpoint(api: Api, route: Route, follow: Follow) -> Endpoint:
                 await follow(api, route, request), headers=_UNBUFFERED, media_type=FOLLOWED
             )
         else:
-            value = await awaited(api, route, request)
+            with waiting(api, route, request.path["study"]) as waits:
+                value = await waits.answer(request)
         if isinstance(value, Packed):
             packed = msgpack.packb(value.value, use_bin_type=True)
             return Response(packed, media_type="application/vnd.msgpack")

@@ -39,7 +39,8 @@ class Prepared:
     def rows(self, connection: Connection, values: Mapping[str, object]) -> list[Any]:
         """All rows, with the values of its parameters by their names. Raises as the driver does."""
         made = self._for(connection)
-        return driver(connection).execute(made.text, made.given(values)).fetchall()
+        found: list[Any] = driver(connection).execute(made.text, made.given(values)).fetchall()
+        return found
 
     def row(self, connection: Connection, values: Mapping[str, object]) -> Any | None:
         """The only one of them, if there is one."""

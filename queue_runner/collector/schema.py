@@ -143,7 +143,7 @@ def open_engine(url: str) -> Engine:
 
 
 def errors(engine: Engine) -> tuple[type[Exception], ...]:
-    """What is raised where the database does not do what it is told: by SQLAlchemy, and by the driver itself."""
+    """Raised where the database does not do what it is told: by SQLAlchemy, and by the driver itself."""
     return DBAPIError, engine.dialect.loaded_dbapi.Error
 
 

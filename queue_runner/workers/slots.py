@@ -32,29 +32,30 @@ class Slots:
         self._free_memory = memory_bytes
         self._waiting: deque[Claim] = deque()
         self._waiting_cores = 0
-        lock = threading.RLock()
-        self._changed = threading.Condition(lock)
-        # apart, for it need not be woken by all that ends: many short jobs do, and seldom make room for more
-        self._roomy = threading.Condition(lock)
+        # each wakes those whom a change concerns: the others would take their turns only to wait again
+        self._lock = threading.RLock()
+        self._ready = threading.Condition(self._lock)
+        self._roomy = threading.Condition(self._lock)
+        self._at_rest = threading.Condition(self._lock)
         self._closed = False
         self._mean_s: float | None = None
 
     @property
     def free_cores(self) -> int:
-        with self._changed:
+        with self._lock:
             return self._free_cores
 
     @property
     def idle(self) -> bool:
         """Whether nothing runs or waits."""
-        with self._changed:
+        with self._lock:
             return self._free_cores == self.cores and not self._waiting
 
     # -- the daemon's side -------------------------------------------------------------------------
 
     def room(self) -> int:
         """How many cores' worth of jobs may be leased now."""
-        with self._changed:
+        with self._lock:
             ahead = self._ahead()
             if ahead and self._waiting_cores > ahead // 2:
                 return 0
@@ -67,13 +68,13 @@ class Slots:
 
     def await_room(self, timeout_s: float) -> None:
         """Wait until there is room."""
-        with self._changed:
+        with self._lock:
             if self.room() <= 0:
                 self._roomy.wait(timeout_s)
 
     def look_around(self) -> None:
         """Whoever awaits room does so no longer."""
-        with self._changed:
+        with self._lock:
             self._roomy.notify_all()
 
     def _tell_of_room(self) -> None:
@@ -82,40 +83,41 @@ class Slots:
 
     def put(self, claims: Sequence[Claim]) -> bool:
         """False where no more is taken."""
-        with self._changed:
+        with self._lock:
             if not self._closed:
                 self._waiting.extend(claims)
                 self._waiting_cores += sum(claim.cores for claim in claims)
-                self._changed.notify_all()
+                self._tell_runner()
             return not self._closed
 
     def overdue(self) -> list[Claim]:
         """Takes out what has waited too long for its place."""
         limit = time.monotonic() - _MAX_WAIT_S
-        with self._changed:
+        with self._lock:
             late = [claim for claim in self._waiting if claim.leased_at < limit]
             for claim in late:
                 self._waiting.remove(claim)
                 self._waiting_cores -= claim.cores
             if late:
                 self._mean_s = None
+                self._tell_runner()
         return late
 
     def close(self) -> list[Claim]:
         """Ends every `take`; returns what was waiting."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             left = list(self._waiting)
             self._waiting.clear()
             self._waiting_cores = 0
-            self._changed.notify_all()
+            self._ready.notify_all()
             self._tell_of_room()
         return left
 
     def await_idle(self, timeout_s: float) -> bool:
         """Whether all that runs ended within the time."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._free_cores == self.cores, timeout_s)
+        with self._lock:
+            return self._at_rest.wait_for(lambda: self._free_cores == self.cores, timeout_s)
 
     # -- the runners' side -------------------------------------------------------------------------
 
@@ -124,24 +126,33 @@ class Slots:
 
         With it those behind it that may take its place after it, one after another, in a short time.
         """
-        with self._changed:
+        with self._lock:
             while not self._closed:
-                if self._waiting and self._fits(self._waiting[0]):
+                if self._next_fits():
                     claim = self._taken()
                     self._free_cores -= claim.cores
                     if self._free_memory is not None:
                         self._free_memory -= claim.memory_bytes
-                    return [claim, *self._followers(claim)]
-                self._changed.wait()
+                    taken = [claim, *self._followers(claim)]
+                    self._tell_runner()
+                    return taken
+                self._ready.wait()
         return []
+
+    def _tell_runner(self) -> None:
+        """One, who tells the next. For whoever changes what is first in line, or what is free."""
+        if self._next_fits():
+            self._ready.notify()
 
     def take_behind(self, claim: Claim) -> list[Claim]:
         """Those that take the place of this one after it, with all that was taken with it; none where it is
         others' turn.
         """
-        with self._changed:
+        with self._lock:
             next_ = self._waiting[0].lane if self._waiting and not self._closed else None
-            return self._followers(claim) if next_ == claim.lane else []
+            taken = self._followers(claim) if next_ == claim.lane else []
+            self._tell_runner()
+            return taken
 
     def _followers(self, first: Claim) -> list[Claim]:
         if first.lane is None or self._mean_s is None:
@@ -158,22 +169,27 @@ class Slots:
         self._waiting_cores -= claim.cores
         return claim
 
-    def _fits(self, claim: Claim) -> bool:
+    def _next_fits(self) -> bool:
+        if not self._waiting:
+            return False
+        claim = self._waiting[0]
         memory = self._free_memory is None or claim.memory_bytes <= self._free_memory
         return memory and claim.cores <= self._free_cores
 
     def free(self, claim: Claim) -> None:
         """claim: the first of what was taken."""
-        with self._changed:
+        with self._lock:
             self._free_cores += claim.cores
             if self._free_memory is not None:
                 self._free_memory += claim.memory_bytes
-            self._changed.notify_all()
+            if self._free_cores == self.cores:
+                self._at_rest.notify_all()
+            self._tell_runner()
             self._tell_of_room()
 
     def took(self, took_s: float) -> None:
         """Of what was taken, each took so many seconds."""
-        with self._changed:
+        with self._lock:
             self._mean_s = took_s if self._mean_s is None else 0.9 * self._mean_s + 0.1 * took_s
             if took_s > _SHORT_S:
                 self._mean_s = max(self._mean_s, took_s)

@@ -7,8 +7,9 @@ but never.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,8 +17,8 @@ import pytest
 
 from queue_runner.brokers import Broker, Delivery, Message, Retry, connect
 from queue_runner.brokers.redis import adapter
-from queue_runner.brokers.redis.link import Link
-from queue_runner.brokers.redis.scripts import Script
+from queue_runner.brokers.redis.link import Command, Link
+from queue_runner.errors import BrokerUnavailable
 
 PATIENCE_S = 20.0
 
@@ -50,12 +51,14 @@ def _nothing(broker: Broker, *queues: str, **options: Any) -> None:
 def test_one_after_the_other_is_asked_for_once(
     broker: Broker, other: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: Counter[Script] = Counter()
-    run = Link.run
+    asked: Counter[int] = Counter()
+    ask = Link._ask
 
-    def counted(self: Link, end: float, script: Script, *arguments: Any) -> Any:
-        asked[script] += 1
-        return run(self, end, script, *arguments)
+    def counted(
+        self: Link, end: float, commands: Sequence[Command], *rest: Any, **more: Any
+    ) -> Any:
+        asked[len(commands)] += 1
+        return ask(self, end, commands, *rest, **more)
 
     def next_one(number: int) -> Delivery:
         with ThreadPoolExecutor(1) as pool:
@@ -65,13 +68,45 @@ def test_one_after_the_other_is_asked_for_once(
         return found
 
     broker.settle(done=[next_one(0)])
-    monkeypatch.setattr(Link, "run", counted)
+    monkeypatch.setattr(Link, "_ask", counted)
     for number in range(1, 11):
         found = next_one(number)
         assert (found.body, found.attempt) == (b"%d" % number, 1)
         broker.settle(done=[found])
-    # each sent, leased and settled
-    assert sorted(asked.values()) == [10, 10, 10]
+    # each sent and settled; waited for and leased, together
+    assert asked == {1: 20, 2: 10}
+
+
+def test_a_server_that_has_forgotten_its_scripts_meanwhile(broker: Broker, other: Broker) -> None:
+    _nothing(broker)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(_leased, broker)
+        await_blocked(other)
+        link = other._link  # type: ignore[attr-defined]
+        link.call(time.monotonic() + PATIENCE_S, "SCRIPT", "FLUSH")
+        other.publish([Message("q", b"one")])
+        assert waiting.result(PATIENCE_S) == [b"one"]
+
+
+def test_one_that_went_away_while_it_waited_is_given_nothing(redis_url: str, other: Broker) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with connect(redis_url) as gone:
+            waiting = pool.submit(gone.lease, ["q"], 5, PATIENCE_S)
+            await_blocked(other)
+        with pytest.raises(BrokerUnavailable):
+            waiting.result(PATIENCE_S)
+    await_blocked(other, count=0)
+    other.publish([Message("q", b"one")])
+    (found,) = other.lease(["q"], 5, PATIENCE_S)
+    assert (found.body, found.attempt) == (b"one", 1)
+
+
+def await_blocked(broker: Broker, count: int = 1) -> None:
+    link = broker._link  # type: ignore[attr-defined]
+    end = time.monotonic() + PATIENCE_S
+    while f"blocked_clients:{count}\r\n".encode() not in link.call(end, "INFO", "clients"):
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_what_comes_between_two_calls(broker: Broker, other: Broker) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from queue_runner.brokers.base import (
     MAX_BODY_BYTES,
@@ -37,7 +38,7 @@ from queue_runner.brokers.redis.arguments import (
     published,
     settlement,
 )
-from queue_runner.brokers.redis.link import Link
+from queue_runner.brokers.redis.link import Command, Link
 from queue_runner.brokers.redis.server import INFO, describe, parse_info
 from queue_runner.brokers.redis.subscription import RedisSubscription
 from queue_runner.errors import BrokerRefused, TooBig
@@ -138,28 +139,31 @@ class RedisBroker(Broker):
         self._link.check_open()
         wait_end = time.monotonic() + max(wait_s, 0.0)
         end = wait_end + timeout_s
-        drained = self._drained
+        drained, answer = self._drained, None
         if wait_s > 0 and drained is not None and drained.tells(queues, most):
             # who takes one message after the other need not ask whether there is one before waiting for it
-            self._await_news(drained, wait_end, end)
+            answer = self._await_news(drained, wait_end, end, wanted)
         while True:
-            rows, seen, next_ms = self._link.run(end, scripts.LEASE, *wanted)
+            rows, seen, next_ms = answer or self._link.run(end, scripts.LEASE, *wanted)
             found = [each for row in rows for each in deliveries_of(queues, row)]
             next_s = min(next_ms / 1000, _LOOK_S) if next_ms >= 0 else _LOOK_S
             drained = _Drained(queues, most.left(found), seen, time.monotonic() + next_s)
             self._drained = drained
             if found or time.monotonic() >= wait_end:
                 return found
-            self._await_news(drained, wait_end, end)
+            answer = self._await_news(drained, wait_end, end, wanted)
 
-    def _await_news(self, drained: _Drained, wait_end: float, end: float) -> None:
+    def _await_news(
+        self, drained: _Drained, wait_end: float, end: float, wanted: Command
+    ) -> Any | None:
+        """What there is to lease when it is over: the server looks at once, and need not be asked."""
         wait_s = max(0.0, min(wait_end, drained.until) - time.monotonic())
         streams = [f"{self._link.root}:w:{queue}" for queue in drained.queues]
         ids = [b"%s-0" % drained.seen] * len(streams)
         # 0 would block for ever
         block_ms = max(1, milliseconds(wait_s))
         block = ("COUNT", 1, "BLOCK", block_ms, "STREAMS", *streams, *ids)
-        self._link.listen(end, wait_s, "XREAD", *block)
+        return self._link.run_woken(end, wait_s, ("XREAD", *block), scripts.LEASE, *wanted)
 
     def renew(
         self, deliveries: Sequence[Delivery], lease_s: float = 60.0, timeout_s: float = 30.0

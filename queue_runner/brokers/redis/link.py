@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
@@ -20,6 +20,7 @@ from queue_runner.brokers.redis.tls import explaining_tls
 from queue_runner.errors import BrokerUnavailable
 
 T = TypeVar("T")
+Command = tuple[Any, ...]
 
 #: Seconds one answer is waited for before it is asked again on a new connection: a host that vanished
 #: says nothing, and a caller with a long deadline must not spend all of it on a dead connection.
@@ -45,31 +46,41 @@ class Link:
 
         Raises `BrokerUnavailable` past `end`, `BrokerRefused`.
         """
-        return self.trying(end, lambda: self._ask(end, command))
+        return self.trying(end, lambda: self._ask(end, (command,)))
 
-    def listen(self, end: float, block_s: float, *command: Any) -> None:
-        """Wait for a blocking command, up to `block_s` seconds, or until the connection is cut.
+    def run_woken(
+        self, end: float, block_s: float, block: Command, script: Script, *arguments: Any
+    ) -> Any | None:
+        """The answer of a script that the server runs as soon as a blocking command is over, of up to
+        `block_s` seconds; None where that cannot be told.
 
-        The caller looks what there is in any case, with a deadline, and so hears of a server that is
-        gone; waiting the same time again here would only make it late.
+        The caller asks once more then, with a deadline, and so hears of a server that is gone; waiting the
+        same time again here would only make it late.
         """
         try:
-            self._ask(end, command, block_s)
+            return self._ask(end, (block, self._by_hash(script, arguments)), block_s)
         except Passing:
             self._closed.wait(_PAUSE_FIRST_S)
+        except ScriptMissing:
+            # `run` sends it whole
+            pass
+        return None
 
     def run(self, end: float, script: Script, *arguments: Any) -> Any:
         """The answer of a script, once enough replicas have what it stored. Raises as `call` does."""
         copies = self.address.wait_replicas if script.stores else 0
 
         def ask() -> Any:
-            tail = (1, self.root, *arguments)
             try:
-                return self._ask(end, ("EVALSHA", script.sha, *tail), copies=copies)
+                return self._ask(end, (self._by_hash(script, arguments),), copies=copies)
             except ScriptMissing:
-                return self._ask(end, ("EVAL", script.source, *tail), copies=copies)
+                whole = ("EVAL", script.source, 1, self.root, *arguments)
+                return self._ask(end, (whole,), copies=copies)
 
         return self.trying(end, ask)
+
+    def _by_hash(self, script: Script, arguments: Command) -> Command:
+        return ("EVALSHA", script.sha, 1, self.root, *arguments)
 
     def doubts(self, end: float) -> str | None:
         """Why the Sentinels could not replace the primary. Raises as `call` does."""
@@ -111,16 +122,17 @@ class Link:
         )
 
     def _ask(
-        self, end: float, command: tuple[Any, ...], block_s: float = 0.0, copies: int = 0
+        self, end: float, commands: Sequence[Command], block_s: float = 0.0, copies: int = 0
     ) -> Any:
+        """The answer to the last of commands that are sent together."""
         answer_s = min(_ANSWER_S, max(end - time.monotonic(), 0.01))
         with speaking_to(self.address.text):
             connection = self._take(answer_s)
             self._begin(connection)
             try:
                 set_timeout(connection, block_s + answer_s)
-                connection.send_command(*command)
-                answer = connection.read_response()
+                _send(connection, commands)
+                answer = _last_answer(connection, len(commands))
                 if copies:
                     self._await_copies(connection, copies, end)
             except BaseException as error:
@@ -215,6 +227,27 @@ class Link:
     @property
     def closed(self) -> bool:
         return self._closed.is_set()
+
+
+def _send(connection: Wire, commands: Sequence[Command]) -> None:
+    if len(commands) == 1:
+        connection.send_command(*commands[0])
+    else:
+        parts = [part for command in commands for part in connection.pack_command(*command)]
+        connection.send_packed_command([b"".join(parts)])
+
+
+def _last_answer(connection: Wire, count: int) -> Any:
+    """Raises the first that says no; all have been read then."""
+    answer, refusal = None, None
+    for _ in range(count):
+        try:
+            answer = connection.read_response()
+        except ResponseError as error:
+            refusal = refusal or error
+    if refusal is not None:
+        raise refusal
+    return answer
 
 
 def _is_stale(connection: Wire) -> bool:

@@ -21,6 +21,8 @@ class Idle(Generic[T]):
         self._waiting: list[tuple[float, Hashable, T]] = []
         self._changed = threading.Condition()
         self._closed = False
+        #: Whether it waits until there is something: all others that come need not wake it.
+        self._asleep = False
         self._ender = threading.Thread(target=self._end_old, name=name, daemon=True)
         self._ender.start()
 
@@ -41,7 +43,7 @@ class Idle(Generic[T]):
                 self._waiting.append((time.monotonic(), key, value))
                 if len(self._waiting) > self._most:
                     surplus.append(self._waiting.pop(0)[2])
-                if len(self._waiting) == 1:
+                if self._asleep:
                     self._changed.notify()
         for each in surplus:
             self._end(each)
@@ -52,7 +54,9 @@ class Idle(Generic[T]):
                 if self._closed:
                     return
                 if not self._waiting:
+                    self._asleep = True
                     self._changed.wait()
+                    self._asleep = False
                     continue
                 left_s = self._waiting[0][0] + self._idle_s - time.monotonic()
                 if left_s > 0:

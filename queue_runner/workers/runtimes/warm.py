@@ -175,6 +175,8 @@ class _Server:
         from queue_runner.workers.runtimes.process import start
 
         self.usable = True
+        #: What has been read and belongs to no answer yet.
+        self._said = b""
         self._pages: list[Page] = []
         self._free_pages: list[tuple[Path, Page]] = []
         self.temporary = Path(tempfile.mkdtemp(dir=owner.temporary))
@@ -237,6 +239,8 @@ class _Server:
     def _takes_long(self, stop: Stop) -> bool:
         from queue_runner.workers.runtimes.process import await_end
 
+        if _missing(self._said) <= 0:
+            return False
         deadline = time.monotonic() + _LONG_S
         where, pid = self._answers.fileno(), self._process.pid
         return await_end(where, pid, None, deadline, stop) == "wall-time"
@@ -262,17 +266,19 @@ class _Server:
         """
         from queue_runner.workers.runtimes.process import await_end
 
-        where, data = self._answers.fileno(), b""
+        where = self._answers.fileno()
         disk = disk or DiskWatch(None, ())
-        while missing := min(_missing(data), _MOST_ANSWER - len(data)):
+        while _missing(self._said) > 0 and len(self._said) < _MOST_ANSWER:
             ended_by = await_end(where, self._process.pid, memory_bytes, deadline, stop, disk)
             if ended_by is not None:
                 return ended_by, None
-            more = os.read(where, missing)
+            more = os.read(where, _MOST_ANSWER - len(self._said))
             if not more:
                 break
-            data += more
-        return None, unpacked(data[4:])
+            self._said += more
+        end = len(self._said) + min(0, _missing(self._said))
+        answer, self._said = self._said[4:end], self._said[end:]
+        return None, unpacked(answer)
 
     def _ended(self, ended_by: str | None) -> int:
         from queue_runner.workers.runtimes.process import AT_ONCE, end_group
@@ -300,7 +306,7 @@ class _Server:
 
 
 def _missing(frame: bytes) -> int:
-    """How many bytes there have to be for the next part of a frame; the next frame is left where it is."""
+    """How many bytes there have to be for the next part of a frame; negative: of what comes behind it."""
     if len(frame) < 4:
         return 4 - len(frame)
     length: int = struct.unpack_from(">I", frame)[0]
