@@ -74,7 +74,7 @@ def trace_collector(marks: Marks) -> None:
         marks.add("answer")
         return answer
 
-    Waiting.answer = answering  # type: ignore[method-assign]
+    Waiting.answer = answering  # type: ignore[method-assign, assignment]
 
 
 _TRACED = {"worker": trace_worker, "collector": trace_collector}

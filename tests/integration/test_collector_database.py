@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
 
+from queue_runner.collector import schema
 from queue_runner.collector.database import Arrived, Database
 from queue_runner.collector.news import Told
 from queue_runner.collector.schema import open_engine
@@ -245,3 +249,45 @@ def test_bad_urls(url: str, error: type[Exception], message: str) -> None:
 def test_the_engine_is_what_the_url_says(database_url: str, database: Database) -> None:
     name = "sqlite" if "sqlite" in database_url else "postgresql"
     assert create_engine(database_url.replace("postgresql:", "postgresql+psycopg:")).name == name
+
+
+def test_what_one_batch_did_wrong_is_not_held_against_the_next(tmp_path: Path) -> None:
+    """The connection over which it writes is let go: what SQLite had of the batch goes with it."""
+    with closing(Database(f"sqlite:///{tmp_path}/c.sqlite")) as database:
+        database.apply([study(10)])
+        with pytest.raises(AttributeError):
+            database.apply([result(0), "no item"])  # type: ignore[list-item]
+        assert database.status(STUDY).succeeded == 0
+        database.apply([result(1)])
+        assert [each.index for each in database.results(STUDY)] == [1]
+
+
+def test_a_database_that_another_holds_is_said_to_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "_BUSY_S", 0.05)
+    with closing(Database(f"sqlite:///{tmp_path}/c.sqlite")) as database:
+        database.apply([study(10)])
+        with closing(sqlite3.connect(tmp_path / "c.sqlite", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(CollectorUnavailable, match=r"c\.sqlite: database is locked"):
+                database.apply([result(0)])
+            other.execute("ROLLBACK")
+        database.apply([result(0)])
+        assert database.status(STUDY).succeeded == 1
+
+
+def test_a_table_that_is_gone_is_told_as_what_the_database_says(
+    database_url: str, database: Database
+) -> None:
+    database.apply([study(10)])
+    engine = open_engine(database_url)
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE result RENAME TO elsewhere"))
+    with pytest.raises(CollectorUnavailable, match="result"):
+        database.apply([result(0)])
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE elsewhere RENAME TO result"))
+    engine.dispose()
+    database.apply([result(0)])
+    assert database.status(STUDY).succeeded == 1

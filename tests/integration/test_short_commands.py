@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import sys
+import termios
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -243,17 +246,19 @@ def in_two_goes(
     held: Callable[[int], None] = lambda begun: None,
     between: Callable[[], object] = lambda: None,
     before: list[Job] | None = None,
+    ahead: Callable[[Asked], object] = lambda asked: None,
 ) -> tuple[list[Result], list[Result]]:
     """The process is asked for the second ones while it has the first.
 
-    between: called before the second ones are looked at. before: done first of all, so that the process is
-    there.
+    ahead: called before the first ones are looked at; between: before the second ones are. before: done
+    first of all, so that the process is there.
     """
     lane, asked = CallLane(place), []
 
     def under_way(first_asked: Asked) -> None:
         turns = [Turn(job, 1) for job in second]
         asked.append(lane.follow(first_asked, turns, Stop(), held))
+        ahead(first_asked)
 
     try:
         if before:
@@ -281,6 +286,25 @@ def test_a_process_goes_on_with_what_it_was_asked_for_ahead(
     results = in_two_goes(place, some[:1], some[1:], between=lambda: eventually(all_are))
     assert [[each.index for each in part] for part in results] == [[0], [1]]
     assert len({path.read_text() for path in there}) == 1
+
+
+def test_answers_that_come_together_are_told_apart(
+    place: Workplace, jobs: Make, tmp_path: Path, patient: None
+) -> None:
+    some, held = jobs(f"touch {tmp_path}/{{x}}", 4), list[int]()
+
+    def both_are_there(asked: Asked) -> None:
+        answers = asked.calling._server._answers  # type: ignore[attr-defined]
+        eventually(lambda: waiting_bytes(answers.fileno()) > 20)
+
+    results = in_two_goes(place, some[:2], some[2:], held=held.append, ahead=both_are_there)
+    assert [[each.index for each in part] for part in results] == [[0, 1], [2, 3]]
+    assert {each.state for part in results for each in part} == {State.SUCCEEDED}
+    assert not held
+
+
+def waiting_bytes(pipe: int) -> int:
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def test_with_a_process_that_is_ended_the_next_ones_are_left(

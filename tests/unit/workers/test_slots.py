@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -133,3 +134,84 @@ def test_a_quarter_of_a_second_of_short_jobs_is_leased_ahead_and_no_long_one(
     slots = Slots(2, None)
     warmed_up(slots, mean_s)
     assert slots.room() == 2 + ahead
+
+
+class Runners:
+    """Threads that take what there is, and note it until they are told to free it."""
+
+    def __init__(self, slots: Slots, count: int) -> None:
+        self.slots, self._changed = slots, threading.Condition()
+        self.running: dict[int, threading.Event] = {}
+        self._threads = [threading.Thread(target=self._run) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self) -> None:
+        while taken := self.slots.take():
+            go_on = threading.Event()
+            with self._changed:
+                self.running[taken[0].job.index] = go_on
+                self._changed.notify_all()
+            assert go_on.wait(60)
+            with self._changed:
+                del self.running[taken[0].job.index]
+            self.slots.free(taken[0])
+
+    def await_running(self, *indexes: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: set(self.running) == set(indexes), 60)
+
+    def await_asleep(self, count: int) -> None:
+        end = time.monotonic() + 60
+        while len(self.slots._ready._waiters) != count:  # type: ignore[attr-defined]
+            assert time.monotonic() < end
+            time.sleep(0.001)
+
+    def end(self) -> None:
+        self.slots.close()
+        for go_on in list(self.running.values()):
+            go_on.set()
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+def test_all_that_fits_runs_when_a_large_one_ends() -> None:
+    slots = Slots(4, None)
+    runners = Runners(slots, 4)
+    slots.put([claim(0, None, cores=4)])
+    runners.await_running(0)
+    slots.put([claim(number, None) for number in range(1, 6)])
+    runners.running[0].set()
+    runners.await_running(1, 2, 3, 4)
+    runners.running[2].set()
+    runners.await_running(1, 3, 4, 5)
+    runners.end()
+
+
+def test_what_is_behind_one_that_waited_too_long_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    slots = Slots(2, None)
+    runners = Runners(slots, 2)
+    slots.put([claim(0, None)])
+    runners.await_running(0)
+    later = claim(2, None)
+    later.leased_at += 60
+    slots.put([claim(1, None, cores=2), later])
+    runners.await_asleep(1)
+    monkeypatch.setattr("queue_runner.workers.slots._MAX_WAIT_S", 0.0)
+    assert numbers(slots.overdue()) == [1]
+    runners.await_running(0, 2)
+    runners.end()
+
+
+def test_what_is_behind_those_that_follow_another_runs() -> None:
+    slots = Slots(2, None)
+    warmed_up(slots, 0.001)
+    slots.put([claim(0, "a")])
+    (first,) = slots.take()
+    runners = Runners(slots, 1)
+    slots.put([claim(1, "a", cores=2), claim(2, None)])
+    runners.await_asleep(1)
+    assert numbers(slots.take_behind(first)) == [1]
+    runners.await_running(2)
+    runners.end()
