@@ -53,8 +53,9 @@ def submit(
         store=store,
         keys_file=text_of(keys_file),
     ) as client:
-        with out.status("submitting ...") as spinner:
+        with out.status("waiting for the broker's answer ...") as spinner:
             client.check()
+            spinner.update("submitting ...")
             look_seldom_for_cycles()
             handle = client.submit(
                 study, lambda sent, total: spinner.update(f"submitting {sent}/{total}")
