@@ -205,7 +205,8 @@ def test_a_database_of_before_open_studies_is_taken_over(database_url: str) -> N
 
 def start(bench: Bench) -> StudyHandle:
     handle = bench.client.submit(growing())
-    bench.client.await_inbox()
+    # RabbitMQ does not tell of what a collector holds, and has not taken in yet
+    eventually(lambda: handle.status_or_none() is not None)
     return handle
 
 
