@@ -68,6 +68,8 @@ _REPEAT_CANCELS_S = 10.0
 #: How late a listener notices that it is to end; each look takes a little from jobs that use all cores.
 _LISTEN_S = 0.5
 _RETRY_S = 0.5
+#: How late a signal may be noticed that the kernel gave to another thread, for the main one had one already.
+_SIGNAL_S = 1.0
 #: Seconds for what waits for the broker when all is to end: what is not acknowledged then comes again.
 _LEAVE_S = 3.0
 #: Seconds before a message that the broker does not let us bury is offered again.
@@ -116,7 +118,9 @@ class Collector:
         acknowledger = self._thread("acknowledger", self._acknowledger.run)
         inbox = self._thread("inbox", self._collect)
         try:
-            self._draining.wait()
+            # where another thread got the signal, this one notices when it runs for whatever reason
+            while not self._draining.wait(_SIGNAL_S):
+                continue
         finally:
             self._draining.set()
             leave(self._broker, [inbox], _LEAVE_S)

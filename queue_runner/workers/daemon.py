@@ -66,6 +66,8 @@ _NO_KEYS_S = 30.0
 _REPORT_S, _LEAVE_S = 10.0, 2.0
 #: Seconds after which a loop that has not turned is taken to hang; it waits for a broker for less.
 _HANGS_S = 180.0
+#: How late a signal may be noticed that the kernel gave to another thread, for the main one had one already.
+_SIGNAL_S = 1.0
 EXIT_OK, EXIT_BUG = 0, 70
 
 
@@ -157,7 +159,9 @@ class Worker:
         self._state = "working"
         leaser = self._thread("leaser", self._lease_until_drained)
         try:
-            self._draining.wait()
+            # where another thread got the signal, this one notices when it runs for whatever reason
+            while not self._draining.wait(_SIGNAL_S):
+                continue
         finally:
             self._wind_up(leaser, runners, settling, keeping, health)
         return EXIT_OK if self._failed is None else EXIT_BUG
