@@ -7,8 +7,10 @@ request ends, with its answer or with `Lost`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pika
@@ -18,6 +20,11 @@ from queue_runner.brokers.rabbitmq.bell import Bell
 from queue_runner.brokers.rabbitmq.connection import Taker
 from queue_runner.brokers.rabbitmq.lost import Lost, lost
 from queue_runner.errors import BrokerRefused
+
+#: Called with the answer to a request.
+Answered = Callable[[Any], None]
+#: Sends a request, whose answer goes where it is told.
+Send = Callable[[Answered], None]
 
 
 class Chan:
@@ -29,30 +36,31 @@ class Chan:
     def __init__(self) -> None:
         self.gone: Lost | None = None
         self.on_lost: list[Callable[[], None]] = []
-        self._calls: set[asyncio.Future[Any]] = set()
-        self._turn = asyncio.Lock()
+        #: The first is on its way.
+        self._requests: deque[tuple[asyncio.Future[Any], Send]] = deque()
         self._raw: Any = None
         self._bell = Bell()
-        self._empty: asyncio.Future[Any]
+        self._on_empty: Answered = _drop
 
     @classmethod
     async def open(cls, connection: Any) -> Chan:
         chan = cls()
-        with chan._expecting() as opened:
-            try:
-                raw = connection.channel(on_open_callback=lambda _: fulfil(opened, None))
-            except exceptions.NoFreeChannels as error:
-                raise BrokerRefused(
-                    "this connection has no channel left: there are too many combinations of queue,"
-                    " priority and size. Use fewer, or raise channel_max in rabbitmq.conf."
-                ) from error
-        chan._raw = raw
-        raw.taker = _drop
-        raw.add_on_close_callback(lambda _, reason: chan._closed(reason))
-        raw.add_on_cancel_callback(chan._cancelled_by_server)
-        raw.add_callback(chan._on_empty, [spec.Basic.GetEmpty], one_shot=False)
-        await chan._answer(opened)
+        await chan._ask(partial(chan._open, connection))
         return chan
+
+    def _open(self, connection: Any, answered: Answered) -> None:
+        try:
+            raw = connection.channel(on_open_callback=answered)
+        except exceptions.NoFreeChannels as error:
+            raise BrokerRefused(
+                "this connection has no channel left: there are too many combinations of queue,"
+                " priority and size. Use fewer, or raise channel_max in rabbitmq.conf."
+            ) from error
+        self._raw = raw
+        raw.taker = _drop
+        raw.add_on_close_callback(lambda _, reason: self._closed(reason))
+        raw.add_on_cancel_callback(self._cancelled_by_server)
+        raw.add_callback(lambda _: self._on_empty(None), [spec.Basic.GetEmpty], one_shot=False)
 
     @property
     def raw(self) -> Any:
@@ -94,15 +102,12 @@ class Chan:
 
     async def get(self, queue: str) -> tuple[Any, Any, bytes] | None:
         """One message, or None where there is none. `Lost` with code 404 where there is no such queue."""
-        async with self._turn:
-            with self._expecting() as answer:
-                self._empty = answer
-                self.raw.basic_get(queue, lambda _, *found: fulfil(answer, found))
-            found: tuple[Any, Any, bytes] | None = await self._answer(answer)
-            return found
+        found: tuple[Any, Any, bytes] | None = await self._ask(partial(self._get, queue))
+        return found
 
-    def _on_empty(self, _: Any) -> None:
-        fulfil(self._empty, None)
+    def _get(self, queue: str, answered: Answered) -> None:
+        self._on_empty = answered
+        self.raw.basic_get(queue, lambda _, *found: answered(found))
 
     async def declare_exchange(self, exchange: str, exchange_type: str) -> None:
         await self._call("exchange_declare", exchange, exchange_type=exchange_type, durable=True)
@@ -149,35 +154,38 @@ class Chan:
             await self.ended()
 
     async def _call(self, request: str, *args: object, **options: object) -> Any:
-        # shielded: a caller whose deadline passes must not leave an answer behind for the next
-        return await asyncio.shield(asyncio.ensure_future(self._exchange(request, args, options)))
+        return await self._ask(
+            lambda answered: getattr(self.raw, request)(*args, callback=answered, **options)
+        )
 
-    async def _exchange(self, request: str, args: Any, options: Any) -> Any:
-        async with self._turn:
-            with self._expecting() as answer:
-                getattr(self.raw, request)(
-                    *args, callback=lambda frame: fulfil(answer, frame), **options
-                )
-            return await self._answer(answer)
+    async def _ask(self, send: Send) -> Any:
+        """The answer, or why it could not be sent.
 
-    @contextmanager
-    def _expecting(self) -> Iterator[asyncio.Future[Any]]:
-        """The answer to what is asked for inside. Raises `Lost` where that cannot be sent."""
+        Who is cut short leaves it on its way: its answer must not be taken for that of the next.
+        """
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._calls.add(answer)
-        try:
-            yield answer
-        except BaseException as error:
-            self._calls.discard(answer)
-            if isinstance(error, exceptions.AMQPError):
-                raise lost(error) from error
-            raise
+        self._requests.append((answer, send))
+        if len(self._requests) == 1:
+            self._send_first()
+        return await answer
 
-    async def _answer(self, answer: asyncio.Future[Any]) -> Any:
-        try:
-            return await answer
-        finally:
-            self._calls.discard(answer)
+    def _send_first(self) -> None:
+        while self._requests:
+            answer, send = self._requests[0]
+            try:
+                send(partial(self._answered, answer))
+            except Exception as error:  # noqa: BLE001 - the future brings it to who asked
+                self._requests.popleft()
+                fail(answer, lost(error) if isinstance(error, exceptions.AMQPError) else error)
+            else:
+                return
+
+    def _answered(self, answer: asyncio.Future[Any], value: Any) -> None:
+        fulfil(answer, value)
+        # those of a channel that was lost are none of the next
+        if self._requests and self._requests[0][0] is answer:
+            self._requests.popleft()
+            self._send_first()
 
     def _cancelled_by_server(self, frame: Any) -> None:
         # the queue was deleted or moved; a new channel finds out which
@@ -186,9 +194,9 @@ class Chan:
 
     def _closed(self, reason: BaseException) -> None:
         self.gone = lost(reason)
-        for answer in self._calls:
-            if not answer.done():
-                answer.set_exception(self.gone)
+        requests, self._requests = self._requests, deque()
+        for answer, _ in requests:
+            fail(answer, self.gone)
         for notify in self.on_lost:
             notify()
         self._bell.ring()
@@ -198,6 +206,12 @@ def fulfil(answer: asyncio.Future[Any], value: object) -> None:
     """Set a future's result, unless whoever awaited it has gone away."""
     if not answer.done():
         answer.set_result(value)
+
+
+def fail(answer: asyncio.Future[Any], error: Exception) -> None:
+    """Set a future's error, unless whoever awaited it has gone away."""
+    if not answer.done():
+        answer.set_exception(error)
 
 
 def _drop(*_: object) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pika import spec
 from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.adapters.utils.io_services_utils import _AsyncPlaintextTransport
 from pika.channel import Channel
 
 from queue_runner.brokers.rabbitmq.foreign import (
@@ -20,6 +21,8 @@ from queue_runner.brokers.rabbitmq.outgoing import message_frames
 
 #: So many bytes of frames are sent together, more or less.
 _TOGETHER_BYTES = 256 * 1024
+#: So many bytes are read at a time.
+_READ_BYTES = 64 * 1024
 
 #: (method, properties, body) of a message that was delivered, as pika has them.
 Taker = Callable[[Any, Any, bytes], None]
@@ -64,6 +67,9 @@ class TakingChannel(Channel):  # type: ignore[misc]  # pika is not typed
 class Connection(AsyncioConnection):  # type: ignore[misc]
     """pika sends each frame by itself, and a message is three. Here all that one turn of the loop brings goes
     together, which costs both sides a fraction of the system calls. What comes is read together, too.
+
+    Without TLS it goes at once: pika waits for a turn of the loop to be told that the kernel takes it, and
+    after each read it reads again, to be told that there is nothing.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -83,7 +89,31 @@ class Connection(AsyncioConnection):  # type: ignore[misc]
         frames, self._outgoing, self._outgoing_bytes = self._outgoing, [], 0
         # it may have been lost since
         if frames and self._transport is not None:
-            super()._adapter_emit_data(b"".join(frames))
+            left = self._sent_at_once(b"".join(frames))
+            if left:
+                super()._adapter_emit_data(left)
+
+    def _sent_at_once(self, data: bytes) -> bytes:
+        """What is left of it, and has to wait."""
+        transport = self._transport
+        plain = isinstance(transport, _AsyncPlaintextTransport)
+        if (
+            not plain
+            or transport.get_write_buffer_size()
+            or transport._state != transport._STATE_ACTIVE
+        ):
+            return data
+        try:
+            return data[transport._sock.send(data) :]
+        except OSError:
+            # no room; or pika's own attempt meets the same, and ends the connection
+            return data
+
+    def _proto_connection_made(self, transport: Any) -> None:
+        if isinstance(transport, _AsyncPlaintextTransport):
+            # once for each time that the loop tells of something; for TLS it must go on to the end
+            transport._MAX_RECV_BYTES, transport._MAX_CONSUME_BYTES = _READ_BYTES, 1
+        super()._proto_connection_made(transport)
 
     def _create_channel(self, channel_number: int, on_open_callback: Any) -> TakingChannel:
         return TakingChannel(self, channel_number, on_open_callback)

@@ -19,6 +19,7 @@ from typing import Any
 from queue_runner.brokers.rabbitmq.io_thread import IoThread
 from queue_runner.brokers.rabbitmq.lost import Lost
 from queue_runner.brokers.rabbitmq.taps import Sink, Tap
+from queue_runner.brokers.rabbitmq.together import together
 from queue_runner.brokers.rabbitmq.topology import Lane
 from queue_runner.brokers.rabbitmq.want import Want
 from queue_runner.errors import BrokerRefused
@@ -65,7 +66,7 @@ class Consumer:
 
 
 async def shut(consumers: Iterable[Consumer]) -> None:
-    await asyncio.gather(*(each.shut() for each in consumers))
+    await together(each.shut() for each in consumers)
 
 
 class Standing:

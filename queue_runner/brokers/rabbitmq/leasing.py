@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from queue_runner.brokers.rabbitmq.bell import Bell
 from queue_runner.brokers.rabbitmq.catalogue import Catalogue
@@ -22,10 +21,9 @@ from queue_runner.brokers.rabbitmq.consumers import MOST, Consumer, Standing, sh
 from queue_runner.brokers.rabbitmq.io_thread import IoThread
 from queue_runner.brokers.rabbitmq.spares import Spares
 from queue_runner.brokers.rabbitmq.taps import Claim, State, Tap, Taps
+from queue_runner.brokers.rabbitmq.together import together
 from queue_runner.brokers.rabbitmq.topology import Lane
 from queue_runner.brokers.rabbitmq.want import Want
-
-T = TypeVar("T")
 
 #: What the server has counted comes within so many seconds of the message before it, unless another
 #: consumer got it.
@@ -308,7 +306,7 @@ class Leasing:
         self, taps: Sequence[Tap], shares: Mapping[Lane, int], draw: _Draw
     ) -> list[Consumer]:
         parts = [(Consumer(tap), part) for tap in taps for part in _parts(shares.get(tap.lane, 0))]
-        await asyncio.gather(*(consumer.open(part, draw.take) for consumer, part in parts))
+        await together(consumer.open(part, draw.take) for consumer, part in parts)
         return [consumer for consumer, _ in parts]
 
 
@@ -323,12 +321,3 @@ def _none(consumers: Sequence[Consumer]) -> list[Claim]:
         if each.trouble is not None:
             raise each.trouble
     return []
-
-
-async def together(work: Iterable[Awaitable[T]]) -> list[T]:
-    """All results, or the first error, but not before all have ended."""
-    results = await asyncio.gather(*work, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return [result for result in results if not isinstance(result, BaseException)]

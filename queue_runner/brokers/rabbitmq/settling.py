@@ -18,6 +18,7 @@ from queue_runner.brokers.rabbitmq.envelope import Letter, check_delay
 from queue_runner.brokers.rabbitmq.lost import Lost
 from queue_runner.brokers.rabbitmq.post import Post
 from queue_runner.brokers.rabbitmq.taps import Claim, State, Tap, Taps
+from queue_runner.brokers.rabbitmq.together import together
 
 #: A spare goes back as a copy if the server takes one within so many seconds; else it is returned as
 #: it is, which counts an attempt, but does not keep it from others.
@@ -83,7 +84,7 @@ async def conclude(done: Iterable[Claim], returned: Iterable[Claim] = ()) -> lis
         by_tap[claim.tap][0].append(claim)
     for claim in returned:
         by_tap[claim.tap][1].append(claim)
-    ended = await asyncio.gather(*(_conclude(tap, *some) for tap, some in by_tap.items()))
+    ended = await together(_conclude(tap, *some) for tap, some in by_tap.items())
     return [claim for claims in ended for claim in claims]
 
 

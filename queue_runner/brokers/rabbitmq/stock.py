@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from queue_runner.brokers.base import Depth
 from queue_runner.brokers.rabbitmq.catalogue import Catalogue
 from queue_runner.brokers.rabbitmq.chan import Chan
-from queue_runner.brokers.rabbitmq.leasing import Leasing, together
+from queue_runner.brokers.rabbitmq.leasing import Leasing
 from queue_runner.brokers.rabbitmq.link import Link
+from queue_runner.brokers.rabbitmq.together import together
 from queue_runner.brokers.rabbitmq.topology import Names
 
 #: A request about one queue, answered with a number of messages.
