@@ -60,13 +60,13 @@ def test_they_neither_ask_nor_open_anything(
 ) -> None:
     in_a_row(broker, other)
     asked: Counter[str] = Counter()
-    exchange = Chan._exchange
+    call = Chan._call
 
-    async def counted(self: Chan, request: str, *rest: Any) -> Any:
+    async def counted(self: Chan, request: str, *rest: object, **options: object) -> Any:
         asked[request] += 1
-        return await exchange(self, request, *rest)
+        return await call(self, request, *rest, **options)
 
-    monkeypatch.setattr(Chan, "_exchange", counted)
+    monkeypatch.setattr(Chan, "_call", counted)
     in_a_row(broker, other)
     # the one of each settlement that has the server answer
     assert asked == {"basic_qos": 5 * len(LANES)}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from queue_runner.client.verify import _SILENT_S
 from tests.integration.system import EXAMPLES, System, eventually, study_folder
 
 STEADY = """\
@@ -214,6 +215,10 @@ def test_a_worker_that_ends_ends_the_wait(zeromq_url: str, tmp_path: Path) -> No
         assert "the worker two has ended, and its run with it" in said
         # what it says to do does it
         system.start_worker("two", "--cores", "1", "--lease", "5")
+        # the collector has to hear of it again
+        eventually(
+            lambda: all(each["age_s"] < _SILENT_S for each in system.json("status")["workers"])
+        )
         assert "The same" in system.ok(
             "verify", str(study), "--runs", "2", "--across", "workers", timeout_s=200
         )

@@ -29,7 +29,9 @@ def test_processes_are_known_by_what_was_called(command: list[str], name: str | 
 def test_programs_that_have_ended_count_apart_from_who_started_them() -> None:
     cpu = CpuTime()
     burn = f"{sys.executable!r}, '-c', 'sum(range(10**7))'"
-    code = f"import subprocess\nsubprocess.run([{burn}])\nprint(flush=True)\ninput()"
+    # more than a tick of the clock that times are counted in
+    own = "sum(range(2 * 10**6))"
+    code = f"import subprocess\nsubprocess.run([{burn}])\n{own}\nprint(flush=True)\ninput()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "queue_runner.workers.spawner"],
         stdin=subprocess.PIPE,
