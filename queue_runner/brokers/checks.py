@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from queue_runner.brokers.base import MAX_BODY_BYTES, MAX_PRIORITY, Message
 from queue_runner.errors import TooBig
@@ -14,9 +15,14 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 def check_name(name: str, what: str = "queue") -> str:
     """A queue, topic or prefix; raises `ValueError`."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not _is_name(name):
         raise ValueError(f"{what} {name!r:.120}: expected 1 to 100 characters out of A-Za-z0-9._-")
     return name
+
+
+@lru_cache(4096)  # it is asked for every message, and there are few
+def _is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
 
 
 def check_messages(messages: Sequence[Message]) -> None:
@@ -48,7 +54,7 @@ def _check_types(message: Message) -> None:
             f"a message for queue {message.queue!r} has a body of type {type(message.body).__name__};"
             " expected bytes"
         )
-    if any(type(value) is not int for value in (message.size, message.priority, message.attempt)):
+    if not (type(message.size) is type(message.priority) is type(message.attempt) is int):
         raise ValueError(
             f"a message for queue {message.queue!r} has size {message.size!r}, priority"
             f" {message.priority!r} and attempt {message.attempt!r}; expected whole numbers"

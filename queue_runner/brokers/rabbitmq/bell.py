@@ -13,6 +13,8 @@ class Bell:
         self._waiting: set[asyncio.Future[None]] = set()
 
     def ring(self) -> None:
+        if not self._waiting:
+            return
         waiting, self._waiting = self._waiting, set()
         for sleeper in waiting:
             if not sleeper.done():

@@ -69,8 +69,17 @@ class Chan:
             raise self.gone
         return self._raw
 
+    def put(
+        self, exchange: str, routing_key: str, body: bytes, properties: Any, mandatory: bool
+    ) -> None:
+        """Publish one message, whose confirm goes where `confirm` was told."""
+        try:
+            self.raw.put(exchange, routing_key, body, properties, mandatory)
+        except exceptions.AMQPError as error:
+            raise lost(error) from error
+
     def tell(self, request: str, *args: object, **options: object) -> None:
-        """Send what has no answer: put, basic_ack, basic_nack, cancel_at_once."""
+        """Send what has no answer: basic_ack, basic_nack, cancel_at_once."""
         try:
             getattr(self.raw, request)(*args, **options)
         except exceptions.AMQPError as error:

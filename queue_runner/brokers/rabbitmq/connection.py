@@ -55,8 +55,9 @@ class TakingChannel(Channel):  # type: ignore[misc]  # pika is not typed
             return
         self._raise_if_not_open()
         number = self.channel_number
-        frames = message_frames(number, exchange, routing_key, mandatory, props, body)
-        self.connection._output_marshaled_frames([frames])
+        self.connection.put(
+            message_frames(number, exchange, routing_key, mandatory, props, body), count=3
+        )
 
     def cancel_at_once(self, tag: str) -> None:
         """pika's own keeps this back while a request is under way, and sends acknowledgements before it."""
@@ -76,6 +77,12 @@ class Connection(AsyncioConnection):  # type: ignore[misc]
         self._outgoing: list[bytes] = []
         self._outgoing_bytes = 0
         super().__init__(*args, **options)
+
+    def put(self, frames: bytes, count: int) -> None:
+        """Send so many frames, which are whole."""
+        self.bytes_sent += len(frames)
+        self.frames_sent += count
+        self._adapter_emit_data(frames)
 
     def _adapter_emit_data(self, data: bytes) -> None:
         if not self._outgoing:
@@ -138,7 +145,7 @@ class Connection(AsyncioConnection):  # type: ignore[misc]
                     break
                 at = found.end
                 self.frames_received += 3
-                channel.taker(found.method, found.properties, found.body)
+                channel.taker(found, found, found.body)
         finally:
             if at:
                 self._trim_frame_buffer(at)

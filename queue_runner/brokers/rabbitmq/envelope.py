@@ -6,14 +6,14 @@ import itertools
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from queue_runner.brokers.base import MAX_PRIORITY, DeadLetter, Delivery, Message
 from queue_runner.brokers.checks import check_messages
 from queue_runner.brokers.rabbitmq.chan import properties
 from queue_runner.brokers.rabbitmq.foreign import too_long
-from queue_runner.brokers.rabbitmq.outgoing import LaneProperties
+from queue_runner.brokers.rabbitmq.outgoing import LaneProperties, before_id
 from queue_runner.brokers.rabbitmq.topology import MAX_DELAY_S, Lane
 
 _ATTEMPT, _REASON, _AT_MS = "qr-attempt", "qr-reason", "qr-at-ms"
@@ -30,8 +30,11 @@ _this_process = uuid.uuid4().hex
 _numbers = itertools.count(1)
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
+#: Beginnings of properties that are kept.
+_KEPT = 4096
+
+
+class Letter(NamedTuple):
     """One message on its way out, to `routing_key` at `exchange`."""
 
     routing_key: str
@@ -61,7 +64,7 @@ def lane_of(message: Message | DeadLetter | Delivery) -> Lane:
 
 
 def job_properties(lane: Lane, attempt: int) -> Any:
-    return LaneProperties(new_id(), _headers(lane, attempt))
+    return LaneProperties(new_id(), _before_id(lane, attempt))
 
 
 def dead_properties(lane: Lane, attempt: int, reason: str) -> Any:
@@ -80,9 +83,10 @@ def attempt_of(headers: Mapping[str, object] | None, redelivered: bool) -> int:
     https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling
     """
     known = headers if isinstance(headers, dict) else {}
-    before = known.get("x-acquired-count", known.get("x-delivery-count"))
+    attempt = _number(known.get(_ATTEMPT), 1)
     # a message that was dead-lettered brings the count of the queue it was in before
-    attempt = _number(known.get(_ATTEMPT), 1) + (_number(before, 1) if redelivered else 0)
+    if redelivered:
+        attempt += _number(known.get("x-acquired-count", known.get("x-delivery-count")), 1)
     return max(1, min(attempt, _MOST))
 
 
@@ -106,6 +110,11 @@ def dead_letter(queue: str, props: Any, body: bytes, routing_key: str) -> DeadLe
 
 def new_id() -> str:
     return f"{_this_process}-{next(_numbers)}"
+
+
+@lru_cache(_KEPT)
+def _before_id(lane: Lane, attempt: int) -> bytes:
+    return before_id(_headers(lane, attempt))
 
 
 def _headers(lane: Lane, attempt: int) -> dict[str, int]:

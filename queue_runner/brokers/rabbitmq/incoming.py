@@ -37,29 +37,20 @@ _TABLE_BYTES = struct.Struct(">L")
 _KEPT, _MOST_TABLE_BYTES = 1024, 1024
 
 
-class Method(NamedTuple):
-    """What is asked of pika's `Basic.Deliver`."""
+class Delivery(NamedTuple):
+    """What is asked of pika's `Basic.Deliver` and `BasicProperties`, in one: there is one for every message.
 
+    end: where in the bytes the next frame begins. headers: shared by messages, and not to be changed.
+    """
+
+    end: int
+    channel: int
     consumer_tag: str
     delivery_tag: int
     redelivered: bool
     routing_key: str
-
-
-class Properties(NamedTuple):
-    """What is asked of pika's `BasicProperties`. headers: shared by messages, and not to be changed."""
-
     headers: Mapping[str, object]
     message_id: str
-
-
-class Delivery(NamedTuple):
-    """end: where in the bytes the next frame begins."""
-
-    end: int
-    channel: int
-    method: Method
-    properties: Properties
     body: bytes
 
 
@@ -81,38 +72,41 @@ def delivery(buffer: bytes, at: int) -> Delivery | None:
             return None
         if not buffer[header - 1] == buffer[body - 1] == buffer[end - 1] == _END:
             return None
-        said = _method(buffer[method + len(_DELIVER) : header - 1])
-        properties = _properties(buffer[header + _HEADER.size : body - 1])
+        # the arguments of a `basic.deliver`
+        consumer = method + len(_DELIVER)
+        tag = consumer + 1 + buffer[consumer]
+        delivery_tag, redelivered = _TAG.unpack_from(buffer, tag)
+        exchange = tag + _TAG.size
+        key = exchange + 1 + buffer[exchange]
+        # what stands behind the length of the body, if it has the form that we write
+        flags = header + _HEADER.size
+        table = flags + len(_FLAGS)
+        (size,) = _TABLE_BYTES.unpack_from(buffer, table)
+        mode = table + _TABLE_BYTES.size + size
+        name = mode + 1
+        if (
+            key + 1 + buffer[key] != header - 1
+            or not buffer.startswith(_FLAGS, flags)
+            or size > _MOST_TABLE_BYTES
+            or name + 1 + buffer[name] != body - 1
+        ):
+            return None
+        headers = _table(buffer[table:mode])
+        if headers is None:
+            return None
+        return Delivery(
+            end,
+            channel,
+            buffer[consumer + 1 : tag].decode(),
+            delivery_tag,
+            bool(redelivered & 1),
+            buffer[key + 1 : header - 1].decode(),
+            headers,
+            buffer[name + 1 : body - 1].decode(),
+            buffer[content : end - 1],
+        )
     except (struct.error, IndexError, UnicodeDecodeError):
         return None
-    if said is None or properties is None:
-        return None
-    return Delivery(end, channel, said, properties, buffer[content : end - 1])
-
-
-def _method(fields: bytes) -> Method | None:
-    """The arguments of a `basic.deliver`."""
-    tag = 1 + fields[0]
-    delivery_tag, redelivered = _TAG.unpack_from(fields, tag)
-    exchange = tag + _TAG.size
-    key = exchange + 1 + fields[exchange]
-    if len(fields) != key + 1 + fields[key]:
-        return None
-    return Method(
-        fields[1:tag].decode(), delivery_tag, bool(redelivered & 1), fields[key + 1 :].decode()
-    )
-
-
-def _properties(fields: bytes) -> Properties | None:
-    """What stands behind the length of the body, if it has the form that we write."""
-    if not fields.startswith(_FLAGS):
-        return None
-    (size,) = _TABLE_BYTES.unpack_from(fields, len(_FLAGS))
-    mode = len(_FLAGS) + _TABLE_BYTES.size + size
-    if size > _MOST_TABLE_BYTES or len(fields) != mode + 2 + fields[mode + 1]:
-        return None
-    headers = _table(fields[len(_FLAGS) : mode])
-    return None if headers is None else Properties(headers, fields[mode + 2 :].decode())
 
 
 @lru_cache(_KEPT)

@@ -11,7 +11,7 @@ See docs/decisions/rabbitmq-delivery.md.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -85,16 +85,17 @@ class _Draw:
     def finish(self, want: Want) -> list[Claim]:
         """Those that fit, in order."""
         self._over = True
-        alive = [claim for claim in self.claims if claim.state is State.SPARE]
-        alive.sort(key=lambda claim: want.order(claim.lane))
-        there = Counter(claim.lane for claim in alive)
-        shares = want.allot(there, there)
-        kept = []
-        for claim in alive:
-            if shares.get(claim.lane, 0):
-                shares[claim.lane] -= 1
-                kept.append(claim)
-            else:
+        by_lane: defaultdict[Lane, list[Claim]] = defaultdict(list)
+        for claim in self.claims:
+            if claim.state is State.SPARE:
+                by_lane[claim.lane].append(claim)
+        lanes = sorted(by_lane, key=want.order)
+        shares = want.allot(lanes, {lane: len(claims) for lane, claims in by_lane.items()})
+        kept: list[Claim] = []
+        for lane in lanes:
+            share = shares.get(lane, 0)
+            kept += by_lane[lane][:share]
+            for claim in by_lane[lane][share:]:
                 self._spares.put(claim)
         return kept
 

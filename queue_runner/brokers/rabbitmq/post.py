@@ -36,7 +36,7 @@ class Post:
     def job(self, lane: Lane, body: bytes, attempt: int, delay_s: float = 0.0) -> Letter:
         delay_ms = rounded_ms(delay_s)
         key = self._names.delay(lane, delay_ms) if delay_ms else self._names.lane(lane)
-        return Letter(key, body, job_properties(lane, attempt), lane=lane, delay_ms=delay_ms)
+        return Letter(key, body, job_properties(lane, attempt), "", lane, delay_ms)
 
     def again(self, delivery: Delivery, attempt: int, delay_s: float) -> Letter:
         return self.job(lane_of(delivery), delivery.body, attempt, delay_s)

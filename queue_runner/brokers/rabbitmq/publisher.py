@@ -35,10 +35,10 @@ Prepare = Callable[[Chan], Awaitable[None]]
 
 
 class _Batch:
-    """What one call has on its way on one channel."""
+    """What one call has on its way on one channel. left: those that have not been stored."""
 
-    def __init__(self, letters: Sequence[Letter]) -> None:
-        self.unconfirmed = dict(enumerate(letters))
+    def __init__(self) -> None:
+        self.left: list[Letter] = []
         self.unroutable: list[Letter] = []
         self.nacked = 0
         self.on_their_way = 0
@@ -64,7 +64,7 @@ class Publisher:
         self._chan: Chan | None = None
         self._opening = asyncio.Lock()
         self._next_tag = 1
-        self._pending: dict[int, tuple[_Batch, int, Letter]] = {}
+        self._pending: dict[int, tuple[_Batch, Letter]] = {}
         self._pending_bytes = 0
         self._returned: set[str] = set()
         self._freed = Bell()
@@ -74,11 +74,11 @@ class Publisher:
 
         With `repair` a letter has to reach a queue; without, nobody need be listening.
         """
-        left = list(letters)
+        left = letters
         pause_s = 0.01
         while left:
             batch = await self._attempt(left, mandatory=repair is not None)
-            left = list(batch.unconfirmed.values())
+            left = batch.left
             self.trouble = _trouble(batch)
             if batch.unroutable and repair is not None:
                 await repair(batch.unroutable)
@@ -87,10 +87,16 @@ class Publisher:
                 pause_s = min(1.0, 2 * pause_s)
 
     async def _attempt(self, letters: Sequence[Letter], mandatory: bool) -> _Batch:
-        batch = _Batch(letters)
+        batch, put = _Batch(), 0
         try:
             chan = await self._ready()
-            await self._put_out(chan, batch, mandatory)
+            for letter in letters:
+                if not self._fits(letter):
+                    await self._freed.wait_for(partial(self._fits, letter))
+                if put % _SLICE == _SLICE - 1:
+                    await asyncio.sleep(0)
+                self._put(chan, batch, letter, mandatory)
+                put += 1
         except Lost as error:
             _give_up_where_refused(error)
         batch.sent = True
@@ -98,26 +104,12 @@ class Publisher:
             await batch.over.wait()
             if chan.gone is not None:
                 _give_up_where_refused(chan.gone)
+        batch.left += letters[put:]
         return batch
 
-    async def _put_out(self, chan: Chan, batch: _Batch, mandatory: bool) -> None:
-        for number, letter in list(batch.unconfirmed.items()):
-            if not self._fits(letter):
-                await self._freed.wait_for(partial(self._fits, letter))
-            if number % _SLICE == _SLICE - 1:
-                await asyncio.sleep(0)
-            self._put(chan, batch, number, letter, mandatory)
-
-    def _put(self, chan: Chan, batch: _Batch, number: int, letter: Letter, mandatory: bool) -> None:
-        chan.tell(
-            "put",
-            letter.exchange,
-            letter.routing_key,
-            letter.body,
-            letter.properties,
-            mandatory,
-        )
-        self._pending[self._next_tag] = (batch, number, letter)
+    def _put(self, chan: Chan, batch: _Batch, letter: Letter, mandatory: bool) -> None:
+        chan.put(letter.exchange, letter.routing_key, letter.body, letter.properties, mandatory)
+        self._pending[self._next_tag] = (batch, letter)
         self._next_tag += 1
         self._pending_bytes += len(letter.body)
         batch.on_their_way += 1
@@ -149,29 +141,34 @@ class Publisher:
         self._returned.add(props.message_id)
 
     def _on_answer(self, frame: Any) -> None:
-        method, tags = frame.method, [frame.method.delivery_tag]
-        if method.multiple:  # `_pending` is in the order of its tags
-            tags = list(itertools.takewhile(lambda tag: tag <= method.delivery_tag, self._pending))
+        method, tag = frame.method, frame.method.delivery_tag
+        # `_pending` is in the order of its tags
+        tags = list(itertools.takewhile(tag.__ge__, self._pending)) if method.multiple else [tag]
+        stored = isinstance(method, spec.Basic.Ack)
         for tag in tags:
-            self._answered(tag, isinstance(method, spec.Basic.Ack))
+            batch, letter = self._pending.pop(tag)
+            self._pending_bytes -= len(letter.body)
+            if self._returned or not stored:
+                self._not_stored(batch, letter, stored)
+            batch.landed()
         self._freed.ring()
 
-    def _answered(self, tag: int, stored: bool) -> None:
-        batch, number, letter = self._pending.pop(tag)
-        self._pending_bytes -= len(letter.body)
+    def _not_stored(self, batch: _Batch, letter: Letter, said_so: bool) -> None:
+        """said_so: that it was stored, which is also said of one that was returned."""
         if letter.properties.message_id in self._returned:
             self._returned.discard(letter.properties.message_id)
             batch.unroutable.append(letter)
-        elif stored:
-            del batch.unconfirmed[number]
+        elif said_so:
+            return
         else:
             batch.nacked += 1
-        batch.landed()
+        batch.left.append(letter)
 
     def _on_lost(self) -> None:
         pending, self._pending, self._pending_bytes = self._pending, {}, 0
         self._returned.clear()
-        for batch, _, _ in pending.values():
+        for batch, letter in pending.values():
+            batch.left.append(letter)
             batch.landed()
         self._freed.ring()
 

@@ -25,7 +25,7 @@ from queue_runner.brokers.rabbitmq.together import together
 _COPY_S = 5.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen: that takes longer, for every delivery
 class Order:
     """What is to become of one delivery: a `copy` elsewhere, and then `returned` or acknowledged."""
 

@@ -66,8 +66,7 @@ class Claim:
         self.attempt = attempt_of(props.headers, method.redelivered)
         self.message_id: str | None = props.message_id
         self.state = State.SPARE
-        self.since = asyncio.get_running_loop().time()
-        self.deadline = self.since
+        self.since = self.deadline = tap.now()
 
 
 Sink = Callable[[Claim], None]
@@ -96,6 +95,8 @@ class Tap:
         self.queue = queue
         self.holding = holding
         self.unsettled: dict[int, Claim] = {}
+        #: Monotonic seconds.
+        self.now = asyncio.get_running_loop().time
         self._chan = chan
         self._spill = spill
         self._sinks: dict[str, Sink] = {}
@@ -195,7 +196,8 @@ class Tap:
         for tag in tags:
             claim = self.unsettled.pop(tag)
             claim.state = State.OVER
-            self._may_have_more(claim.consumer)
+            if claim.consumer in self._room:
+                self._may_have_more(claim.consumer)
 
     def _may_have_more(self, name: str) -> None:
         """One message less that it has."""
@@ -211,9 +213,12 @@ class Tap:
         self.unsettled[claim.tag] = claim
         if claim.consumer in self._room:
             self._room[claim.consumer] -= 1
-        # what it had was taken from it and given to others; so it may have more
-        self._leave({claim.consumer})
-        self._sinks.get(claim.consumer, self._spill)(claim)
+        sink = self._sinks.get(claim.consumer)
+        if sink is None:
+            # what it had was taken from it and given to others; so it may have more
+            self._leave({claim.consumer})
+            sink = self._spill
+        sink(claim)
 
     def _on_lost(self) -> None:
         self._end(list(self.unsettled))

@@ -17,6 +17,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 #: 4.x drops a message after 20 returns unless told otherwise; before, there was no limit. Attempts are
 #: counted, and given up, by those who use the broker.
@@ -34,8 +36,13 @@ HELD_MS = 10_000
 MAX_DELAY_S = 4_200_000.0
 
 
-@dataclass(frozen=True, slots=True)
-class Lane:
+#: Names of lanes that are kept.
+_KEPT = 4096
+
+
+class Lane(NamedTuple):
+    """A tuple: one is made, and looked up, for every message."""
+
     queue: str
     priority: int
     size: int
@@ -46,7 +53,7 @@ class Names:
     prefix: str
 
     def lane(self, lane: Lane) -> str:
-        return f"{self.prefix}:{lane.queue}:p{lane.priority}:s{lane.size}"
+        return _lane_name(self.prefix, lane)
 
     def delay(self, lane: Lane, delay_ms: int) -> str:
         return f"{self.lane(lane)}:d{delay_ms}"
@@ -93,6 +100,11 @@ SUBSCRIPTION_ARGUMENTS: Mapping[str, object] = {
 }
 
 
+@lru_cache(_KEPT)
+def _lane_name(prefix: str, lane: Lane) -> str:
+    return f"{prefix}:{lane.queue}:p{lane.priority}:s{lane.size}"
+
+
 def _quorum(dead_letters_to: str | None = None) -> Mapping[str, object]:
     arguments: dict[str, object] = {
         "x-queue-type": "quorum",
@@ -111,6 +123,8 @@ def _quorum(dead_letters_to: str | None = None) -> Mapping[str, object]:
 
 def rounded_ms(delay_s: float) -> int:
     """A delay as the milliseconds of its queue, rounded up to two digits to keep the queues few."""
+    if not delay_s:
+        return 0
     delay_ms = math.ceil(delay_s * 1000)
     step = int(10 ** max(0, len(str(delay_ms)) - 2))
     return -(-delay_ms // step) * step

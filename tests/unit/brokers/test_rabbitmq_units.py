@@ -13,7 +13,7 @@ from queue_runner.brokers.rabbitmq.address import parse
 from queue_runner.brokers.rabbitmq.connection import Connection
 from queue_runner.brokers.rabbitmq.envelope import attempt_of
 from queue_runner.brokers.rabbitmq.link import _break_off
-from queue_runner.brokers.rabbitmq.outgoing import LaneProperties, message_frames
+from queue_runner.brokers.rabbitmq.outgoing import LaneProperties, before_id, message_frames
 from queue_runner.brokers.rabbitmq.topology import LINGER_MS, MAX_DELAY_S, Lane, rounded_ms
 from queue_runner.brokers.rabbitmq.want import Want
 
@@ -122,6 +122,7 @@ def test_messages_are_encoded_as_pika_does_it(attempt: int, exchange: str) -> No
         method = spec.Basic.Publish(exchange=exchange, routing_key="qr:jobs:0:1", mandatory=True)
         parts = [frame.Method(7, method), frame.Header(7, 4, theirs), frame.Body(7, b"body")]
         expected = b"".join(part.marshal() for part in parts)
-        ours = LaneProperties(name, headers)
-        assert (ours.message_id, ours.headers) == (name, headers)
+        ours = LaneProperties(name, before_id(headers))
         assert message_frames(7, exchange, "qr:jobs:0:1", True, ours, b"body") == expected
+        # of a body in several frames, which pika sends
+        assert frame.Header(7, 2**30, ours).marshal() == frame.Header(7, 2**30, theirs).marshal()
