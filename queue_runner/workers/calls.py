@@ -12,9 +12,10 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from queue_runner.errors import DiskFull, JobError
-from queue_runner.model import Failure, Job, Result, State
+from queue_runner.model import Failure, Job, Result, Scalar, State, like
 from queue_runner.workers.attempt import attempt_job, end_call
 from queue_runner.workers.kinds.base import Call, Kind
 from queue_runner.workers.record import failed, provenance
@@ -25,8 +26,7 @@ from queue_runner.workers.workplace import Workplace, find_kind
 _MAX_FACTS = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """A job whose turn it is, and which attempt at it."""
 
     job: Job
@@ -134,10 +134,12 @@ class CallLane:
         with asked.left, self._on_disk():
             called = asked.calling.called()
         kind, facts = find_kind(asked.turns[0].job.kind), dict[str, str]()
+        before: Result | None = None
         for turn, each, call in zip(asked.turns, called, asked.calls, strict=False):
             if each.folder is None and each.exit_code == 0:
                 facts = facts or self._facts(kind, turn.job)
-                yield self._result(kind, turn, each, call, facts)
+                before = self._result(kind, turn, each, call, facts, before)
+                yield before
             elif each.exit_code == NOT_STARTED:
                 yield attempt_job(self._place, turn.job, turn.attempt, asked.stop)
             else:
@@ -157,31 +159,39 @@ class CallLane:
         return self._folder
 
     def _result(
-        self, kind: Kind, turn: Turn, called: Called, call: Call, facts: Mapping[str, str]
+        self,
+        kind: Kind,
+        turn: Turn,
+        called: Called,
+        call: Call,
+        facts: Mapping[str, str],
+        before: Result | None,
     ) -> Result:
+        """before: of the job before it, which has all else in common with this one."""
         job, wall_s = turn.job, called.wall_s
-        metrics, failure = {}, None
+        metrics: Mapping[str, Scalar] = {}
+        failure = None
         try:
             if called.returned is not None:
                 metrics = kind.returned(job, called.returned)
         except JobError as error:
             failure = Failure(error.reason, str(error), error.step, error.exit_code)
-        return Result(
-            job_id=job.id,
-            study=job.study,
-            index=job.index,
-            attempt=turn.attempt,
-            state=State.SUCCEEDED if failure is None else State.FAILED,
-            final=True,
-            point=job.point,
-            metrics=metrics,
-            failure=failure,
-            started_at=called.started_at,
-            finished_at=called.started_at + wall_s,
-            timings={"run": round(wall_s, 6)},
-            worker=self._place.worker,
-            provenance=facts,
-        )
+        own: dict[str, Any] = {
+            "job_id": job.id,
+            "index": job.index,
+            "attempt": turn.attempt,
+            "state": State.SUCCEEDED if failure is None else State.FAILED,
+            "point": job.point,
+            "metrics": metrics,
+            "failure": failure,
+            "started_at": called.started_at,
+            "finished_at": called.started_at + wall_s,
+            "timings": {"run": round(wall_s, 6)},
+        }
+        if before is not None:
+            return like(before, own)
+        worker = self._place.worker
+        return Result(study=job.study, final=True, worker=worker, provenance=facts, **own)
 
     def _facts(self, kind: Kind, job: Job) -> dict[str, str]:
         """The same for all jobs of a lane, since none has a folder to look at."""

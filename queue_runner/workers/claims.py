@@ -54,20 +54,17 @@ class Claims:
             for claim in claims:
                 self._claims[id(claim.delivery)] = claim
 
-    def remove(self, deliveries: Iterable[Delivery]) -> None:
+    def remove(self, deliveries: Iterable[Delivery]) -> list[Claim]:
+        """Returns those that were there."""
         with self._lock:
-            for delivery in deliveries:
-                self._claims.pop(id(delivery), None)
+            removed = [self._claims.pop(id(delivery), None) for delivery in deliveries]
+        return [claim for claim in removed if claim is not None]
 
     def end(self, delivery: Delivery) -> None:
         """Note that a claim is about to be settled."""
         with self._lock:
             if (claim := self._claims.get(id(delivery))) is not None:
                 claim.ending = True
-
-    def of(self, delivery: Delivery) -> Claim | None:
-        with self._lock:
-            return self._claims.get(id(delivery))
 
     def count(self) -> int:
         return len(self._claims)
@@ -171,4 +168,6 @@ class Claims:
             return self._is_cancelled(job)
 
     def _is_cancelled(self, job: Job) -> bool:
+        if not self._cancelled:
+            return False
         return (job.study, "") in self._cancelled or (job.study, job.id) in self._cancelled

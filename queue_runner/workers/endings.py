@@ -62,12 +62,10 @@ class Endings:
         self.settler.add(ending)
 
     def _settled(self, endings: Sequence[Ending]) -> None:
-        for ending in endings:
-            claim = self._claims.of(ending.delivery)
-            final = ending.result is not None and ending.result.final
-            if final and claim is not None and claim.job.resume is not None:
+        final = {each.result.job_id for each in endings if each.result and each.result.final}
+        for claim in self._claims.remove([ending.delivery for ending in endings]):
+            if claim.job.resume is not None and claim.job.id in final:
                 self.forgetter.add(claim.job.id)
-        self._claims.remove([ending.delivery for ending in endings])
 
     def report(self, claim: Claim, state: State, failure: Failure | None = None) -> None:
         attempt = claim.delivery.attempt

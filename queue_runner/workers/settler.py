@@ -35,7 +35,7 @@ _KEYS_S = 2.0
 _LAST_PAUSE_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that takes longer, for every job
 class Ending:
     """How a claim ends: done (`retry` and `dead` are None), given back, or dead; `result` to report.
 
