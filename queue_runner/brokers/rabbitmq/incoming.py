@@ -4,8 +4,6 @@ pika makes three objects of the three frames of a delivery, asks its callbacks a
 left of its buffer; that is most of what a short job costs a worker on RabbitMQ. Here the one form that nearly
 all deliveries have is read in one go: method, header and body in a frame each, with the properties that
 `outgoing.LaneProperties` writes. Whatever else comes, and whatever is not whole yet, is pika's.
-
-Frames: https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf, 2.3.5 (frames), 4.2.6 (content).
 """
 
 from __future__ import annotations
@@ -18,14 +16,11 @@ from typing import NamedTuple
 from pika import data as tables
 from pika import spec
 
-#: Type, channel and length of a frame.
-_FRAME = struct.Struct(">BHL")
-#: The same of a header's frame, then its class, its weight and the length of the body.
-_HEADER = struct.Struct(">BHLHHQ")
+from queue_runner.brokers.rabbitmq.frames import END, FRAME, HEADER
+
 _DELIVER = struct.pack(">HH", *divmod(spec.Basic.Deliver.INDEX, 1 << 16))
 _TAG = struct.Struct(">QB")
 _BASIC = spec.Basic.INDEX
-_END = spec.FRAME_END
 #: Of properties: a table of headers, how long they last, and an id, and no others.
 _FLAGS = struct.pack(
     ">H",
@@ -57,20 +52,20 @@ class Delivery(NamedTuple):
 def delivery(buffer: bytes, at: int) -> Delivery | None:
     """The delivery that begins at `at`; None for whatever pika has to look at."""
     try:
-        kind, channel, size = _FRAME.unpack_from(buffer, at)
-        method = at + _FRAME.size
+        kind, channel, size = FRAME.unpack_from(buffer, at)
+        method = at + FRAME.size
         header = method + size + 1
         if kind != spec.FRAME_METHOD or not buffer.startswith(_DELIVER, method):
             return None
-        kind, number, size, of, _, length = _HEADER.unpack_from(buffer, header)
-        body = header + _FRAME.size + size + 1
+        kind, number, size, of, _, length = HEADER.unpack_from(buffer, header)
+        body = header + FRAME.size + size + 1
         if (kind, number, of) != (spec.FRAME_HEADER, channel, _BASIC):
             return None
-        content = body + _FRAME.size
+        content = body + FRAME.size
         end = content + length + 1
-        if _FRAME.unpack_from(buffer, body) != (spec.FRAME_BODY, channel, length):
+        if FRAME.unpack_from(buffer, body) != (spec.FRAME_BODY, channel, length):
             return None
-        if not buffer[header - 1] == buffer[body - 1] == buffer[end - 1] == _END:
+        if not buffer[header - 1] == buffer[body - 1] == buffer[end - 1] == END:
             return None
         # the arguments of a `basic.deliver`
         consumer = method + len(_DELIVER)
@@ -79,7 +74,7 @@ def delivery(buffer: bytes, at: int) -> Delivery | None:
         exchange = tag + _TAG.size
         key = exchange + 1 + buffer[exchange]
         # what stands behind the length of the body, if it has the form that we write
-        flags = header + _HEADER.size
+        flags = header + HEADER.size
         table = flags + len(_FLAGS)
         (size,) = _TABLE_BYTES.unpack_from(buffer, table)
         mode = table + _TABLE_BYTES.size + size

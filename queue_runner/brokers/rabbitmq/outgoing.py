@@ -4,7 +4,6 @@ lane share is encoded once, by pika, and kept.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -12,13 +11,11 @@ from typing import Any, ClassVar
 import pika
 from pika import frame, spec
 
+from queue_runner.brokers.rabbitmq.frames import END, FRAME, HEADER, HEADER_BYTES
+
 _KEPT = 1024
 
-#: A header's frame up to the properties, and a body's up to the body: type, channel and length of the frame;
-#: the former's class, weight and length of the body. They are as in `incoming`.
-_HEADER, _HEADER_BYTES = struct.Struct(">BHLHHQ"), struct.calcsize(">HHQ")
-_BODY = struct.Struct(">BHL")
-_END = bytes([spec.FRAME_END])
+_END = bytes([END])
 
 
 class LaneProperties:
@@ -50,14 +47,14 @@ def message_frames(
 ) -> bytes:
     """The three frames of a message whose body fits into one."""
     said, length = b"".join(properties.encode()), len(body)
-    size = _HEADER_BYTES + len(said)
+    size = HEADER_BYTES + len(said)
     return b"".join(
         (
             _publish(channel, exchange, routing_key, mandatory),
-            _HEADER.pack(spec.FRAME_HEADER, channel, size, spec.Basic.INDEX, 0, length),
+            HEADER.pack(spec.FRAME_HEADER, channel, size, spec.Basic.INDEX, 0, length),
             said,
             _END,
-            _BODY.pack(spec.FRAME_BODY, channel, length),
+            FRAME.pack(spec.FRAME_BODY, channel, length),
             body,
             _END,
         )

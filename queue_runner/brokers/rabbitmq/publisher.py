@@ -148,21 +148,16 @@ class Publisher:
         for tag in tags:
             batch, letter = self._pending.pop(tag)
             self._pending_bytes -= len(letter.body)
-            if self._returned or not stored:
-                self._not_stored(batch, letter, stored)
+            # one that was returned is confirmed, too
+            if self._returned and letter.properties.message_id in self._returned:
+                self._returned.discard(letter.properties.message_id)
+                batch.unroutable.append(letter)
+                batch.left.append(letter)
+            elif not stored:
+                batch.nacked += 1
+                batch.left.append(letter)
             batch.landed()
         self._freed.ring()
-
-    def _not_stored(self, batch: _Batch, letter: Letter, said_so: bool) -> None:
-        """said_so: that it was stored, which is also said of one that was returned."""
-        if letter.properties.message_id in self._returned:
-            self._returned.discard(letter.properties.message_id)
-            batch.unroutable.append(letter)
-        elif said_so:
-            return
-        else:
-            batch.nacked += 1
-        batch.left.append(letter)
 
     def _on_lost(self) -> None:
         pending, self._pending, self._pending_bytes = self._pending, {}, 0
