@@ -37,9 +37,16 @@ _TRACE_LINES = 40
 log = logging.getLogger("queue_runner.worker")
 
 
-def attempt_job(place: Workplace, job: Job, attempt: int, stop: Stop) -> Result:
+def attempt_job(
+    place: Workplace,
+    job: Job,
+    attempt: int,
+    stop: Stop,
+    work_is_over: Callable[[], None] = lambda: None,
+) -> Result:
     """Run a job, or go on with it where this worker's predecessor has left it. The result says final, which
-    the caller may take back where a retry follows.
+    the caller may take back where a retry follows. work_is_over: told when nothing of it runs any more, and
+    what it wrote is about to be measured and kept; not of one that failed.
 
     Raises `Stopped`; `StoreUnavailable`, `StoreRefused` or `DiskFull` when it could not begin for want of
     its bundle or of space; `EngineUnavailable` when its containers went with their engine. Once it has
@@ -50,9 +57,9 @@ def attempt_job(place: Workplace, job: Job, attempt: int, stop: Stop) -> Result:
 
     def attempted(record: Record) -> None:
         if handed is None:
-            _run(place, job, attempt, folder, stop, record)
+            _run(place, job, attempt, folder, stop, record, work_is_over)
         else:
-            _go_on(place, job, attempt, folder, stop, record, handed)
+            _go_on(place, job, attempt, folder, stop, record, work_is_over, handed)
 
     started_at = time.time() if handed is None else handed.started_at
     return _recorded(place, job, attempt, started_at, folder, attempted)
@@ -128,7 +135,13 @@ def _recorded(
 
 
 def _run(
-    place: Workplace, job: Job, attempt: int, folder: Path, stop: Stop, record: Record
+    place: Workplace,
+    job: Job,
+    attempt: int,
+    folder: Path,
+    stop: Stop,
+    record: Record,
+    work_is_over: Callable[[], None],
 ) -> None:
     kind = find_kind(job.kind)
     saved = _checkpoints(place, kind, job, folder, record)
@@ -143,6 +156,7 @@ def _run(
         resumed = record.resumed_from is not None
         record.steps = tuple(kind.resume(job, folder) if resumed else kind.steps(job, folder))
         _run_steps(place, kind, job, attempt, folder, stop, record)
+        work_is_over()
 
 
 def _go_on(
@@ -152,6 +166,7 @@ def _go_on(
     folder: Path,
     stop: Stop,
     record: Record,
+    work_is_over: Callable[[], None],
     handed: Handed,
 ) -> None:
     """What is left of an attempt that another worker has begun."""
@@ -167,6 +182,7 @@ def _go_on(
     saved = _checkpoints(place, kind, job, folder, record)
     with _attempting(place, kind, job, folder, stop, record, saved):
         _run_steps(place, kind, job, attempt, folder, stop, record)
+        work_is_over()
 
 
 @contextmanager

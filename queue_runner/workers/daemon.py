@@ -1,6 +1,6 @@
 """The worker: leases jobs it has a place for, runs them, and reports.
 
-Threads: one leases; one runner for each core takes jobs from the slots and attempts them;
+Threads: one leases; runners, two for each core, take jobs from the slots and attempt them;
 the settler reports; the keeper renews leases and sends heartbeats; a listener hears cancels. If one
 of them dies of a bug, the worker stops, says so, and gives back what it holds.
 """
@@ -143,7 +143,8 @@ class Worker:
             settings.name, settings.cores, ", ".join(settings.queues), settings.scratch,
         )  # fmt: skip
         runners = [
-            self._thread(f"runner-{number}", self._groups.run) for number in range(settings.cores)
+            self._thread(f"runner-{number}", self._groups.run)
+            for number in range(2 * settings.cores)
         ]
         settling = [
             self._thread("settler", self._endings.settler.run),

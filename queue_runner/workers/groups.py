@@ -43,7 +43,9 @@ class _Group:
 
 
 class Groups:
-    """`run` in one thread for each core, until the slots are closed."""
+    """`run` in two threads for each core, until the slots are closed: one job may run while what another one
+    wrote is kept.
+    """
 
     def __init__(
         self, place: Workplace, lane: CallLane, slots: Slots, claims: Claims, endings: Endings
@@ -123,7 +125,18 @@ class Groups:
             )
         else:
             claim = claims[0]
-            yield attempt_job(self._place, claim.job, claim.delivery.attempt, group.stop)
+            yield attempt_job(
+                self._place,
+                claim.job,
+                claim.delivery.attempt,
+                group.stop,
+                lambda: self._work_is_over(claim),
+            )
+
+    def _work_is_over(self, claim: Claim) -> None:
+        if claim.lane is None:
+            # others may have its place after it that were taken with it
+            self._slots.work_is_over(claim)
 
     def _ask_ahead(self, group: _Group, asked: Asked) -> None:
         """Let the process that has been asked know what is next, so that it need not wait for this one."""

@@ -3,6 +3,9 @@
 The place is there before a job is leased, so that no worker holds what another could run. Only when
 jobs are much shorter than a message's way, some are leased ahead: never more than a fraction of a
 second's worth.
+
+A job whose work is over gives up its place while what it wrote is measured and kept: that may be on its way
+to a store far away, and the cores are for computing.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ class Slots:
         self._free_memory = memory_bytes
         self._waiting: deque[Claim] = deque()
         self._waiting_cores = 0
+        #: Those that gave up their places before they were through.
+        self._ending: set[Claim] = set()
         # each wakes those whom a change concerns: the others would take their turns only to wait again
         self._lock = threading.RLock()
         self._ready = threading.Condition(self._lock)
@@ -49,7 +54,10 @@ class Slots:
     def idle(self) -> bool:
         """Whether nothing runs or waits."""
         with self._lock:
-            return self._free_cores == self.cores and not self._waiting
+            return self._is_at_rest() and not self._waiting
+
+    def _is_at_rest(self) -> bool:
+        return self._free_cores == self.cores and not self._ending
 
     # -- the daemon's side -------------------------------------------------------------------------
 
@@ -117,7 +125,7 @@ class Slots:
     def await_idle(self, timeout_s: float) -> bool:
         """Whether all that runs ended within the time."""
         with self._lock:
-            return self._at_rest.wait_for(lambda: self._free_cores == self.cores, timeout_s)
+            return self._at_rest.wait_for(self._is_at_rest, timeout_s)
 
     # -- the runners' side -------------------------------------------------------------------------
 
@@ -176,16 +184,31 @@ class Slots:
         memory = self._free_memory is None or claim.memory_bytes <= self._free_memory
         return memory and claim.cores <= self._free_cores
 
-    def free(self, claim: Claim) -> None:
-        """claim: the first of what was taken."""
+    def work_is_over(self, claim: Claim) -> None:
+        """Of one that was taken alone, and is not through yet: its place is free, unless as many as there
+        are cores have given up theirs. Then more is left than is kept meanwhile, and has to be waited for.
+        """
         with self._lock:
-            self._free_cores += claim.cores
-            if self._free_memory is not None:
-                self._free_memory += claim.memory_bytes
-            if self._free_cores == self.cores:
+            if len(self._ending) < self.cores:
+                self._ending.add(claim)
+                self._free_place_of(claim)
+
+    def free(self, claim: Claim) -> None:
+        """claim: the first of what was taken, which is through."""
+        with self._lock:
+            if claim in self._ending:
+                self._ending.remove(claim)
+            else:
+                self._free_place_of(claim)
+            if self._is_at_rest():
                 self._at_rest.notify_all()
-            self._tell_runner()
-            self._tell_of_room()
+
+    def _free_place_of(self, claim: Claim) -> None:
+        self._free_cores += claim.cores
+        if self._free_memory is not None:
+            self._free_memory += claim.memory_bytes
+        self._tell_runner()
+        self._tell_of_room()
 
     def took(self, took_s: float) -> None:
         """Of what was taken, each took so many seconds."""

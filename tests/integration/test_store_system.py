@@ -157,6 +157,34 @@ def test_a_finished_job_waits_for_its_store(system: System) -> None:
     assert "said" in system.ok("logs", row["job"], "--full")
 
 
+def test_others_run_while_finished_jobs_wait_for_their_store_but_not_ever_more(
+    system: System,
+) -> None:
+    gate = system.folder / "gate"
+    began = {number: system.folder / f"began-{number}" for number in (1, 2, 3)}
+    script = (
+        f"touch {system.folder}/began-{{x}}; while [ ! -e {gate} ]; do sleep 0.05; done;"
+        " echo {x} >out; echo said"
+    )
+    path = study_folder(
+        system,
+        "study: s\nkind: command\nparameters: {x: [1, 2, 3]}\nkeep: [out]\n"
+        f'command:\n  run: [sh, -c, "{script}"]\n',
+    )
+    system.ok("submit", str(path))
+    system.start_worker("worker", "--cores", "1")
+    eventually(began[1].exists)
+    kill_collector(system)
+    gate.touch()
+    eventually(began[2].exists)
+    eventually(lambda: system.log("worker").count("waits for its store") >= 2)
+    # one is ending, and the other one has the place yet
+    assert not began[3].exists()
+    system.start_collector()
+    eventually(lambda: system.json("status")["studies"][0]["succeeded"] == 3, within_s=60)
+    assert {row["attempt"] for row in system.json("results", "s")} == {1}
+
+
 def test_a_job_whose_bundle_cannot_be_fetched_is_given_back(system: System) -> None:
     folder = system.folder / "study"
     folder.mkdir()

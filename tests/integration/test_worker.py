@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -408,6 +409,24 @@ def left_by_a_worker(scratch: Path) -> None:
         runtime.folder, scratch / "kept", "none",
     )  # fmt: skip
     run(place, sh(f"echo $$ >{scratch.parent}/pid; exec sleep 100"))
+
+
+def test_its_place_is_free_when_a_job_has_run_and_before_its_files_are_kept(
+    place: Workplace,
+) -> None:
+    told: list[int] = []
+
+    def tell() -> None:
+        told.append(len(list(place.store.entries())))
+
+    job = Job("s.0000000", "s", 0, "command", {}, sh("echo said; exit $CODE"))
+    for code, stop in (("0", Stop()), ("1", Stop())):
+        spec = {**job.spec, "env": {"CODE": code}}
+        result = attempt_job(place, replace(job, spec=spec), 1, stop, tell)
+        stop.close()
+        assert len(result.artifacts) == 1
+    # one that failed keeps its place to the end
+    assert told == [0]
 
 
 def test_a_kept_file_whose_name_is_no_text_fails_its_job_only(place: Workplace) -> None:

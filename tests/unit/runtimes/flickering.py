@@ -1,4 +1,4 @@
-"""An engine that answers again after a while."""
+"""Engines that answer again after a while, or late."""
 
 from __future__ import annotations
 
@@ -47,3 +47,23 @@ class Flickering:
     def is_emptied(self) -> bool:
         with self._changed:
             return self._changed.wait_for(lambda: not self.there, 30)
+
+
+class Slow(Flickering):
+    """Removes nothing before `may_go_on` is set."""
+
+    def __init__(self) -> None:
+        super().__init__(away=0)
+        self.may_go_on = threading.Event()
+        self._waiting = 0
+
+    def remove_container(self, name: str, *, force: bool, v: bool) -> None:
+        with self._changed:
+            self._waiting += 1
+            self._changed.notify_all()
+        assert self.may_go_on.wait(30)
+        super().remove_container(name, force=force, v=v)
+
+    def await_waiting(self, count: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._waiting >= count, 30)

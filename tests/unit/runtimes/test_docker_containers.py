@@ -11,7 +11,7 @@ import requests
 
 from queue_runner.workers.runtimes.docker import containers
 from queue_runner.workers.runtimes.docker.containers import Containers
-from tests.unit.runtimes.flickering import Flickering
+from tests.unit.runtimes.flickering import Flickering, Slow
 
 
 @pytest.fixture
@@ -53,3 +53,45 @@ def test_what_is_left_keeps_nobody_from_ending() -> None:
         ours.create("image", [], {})
     ours.close()
     assert [each.name for each in threading.enumerate() if each.name == "docker-remove"] == []
+
+
+def test_nobody_waits_for_the_removal_of_what_has_ended_unless_an_engine_gets_behind() -> None:
+    engine = Slow()
+    ours = Containers(cast("Any", engine), {})
+    for _ in range(containers._MOST_BEHIND):
+        ours.remove_ended(ours.create("image", [], {}))
+    assert len(engine.there) == containers._MOST_BEHIND
+    late = threading.Thread(target=ours.remove_ended, args=[ours.create("image", [], {})])
+    late.start()
+    engine.await_waiting(containers._MOST_BEHIND + 1)
+    assert late.is_alive()
+    engine.may_go_on.set()
+    late.join(30)
+    assert not late.is_alive()
+    ours.close()
+    assert engine.there == {}
+
+
+def test_all_that_has_ended_is_removed_before_a_worker_ends() -> None:
+    engine = Slow()
+    ours = Containers(cast("Any", engine), {})
+    ours.remove_ended(ours.create("image", [], {}))
+    engine.await_waiting(1)
+    closing_ = threading.Thread(target=ours.close)
+    closing_.start()
+    assert engine.there
+    engine.may_go_on.set()
+    closing_.join(30)
+    assert engine.there == {}
+
+
+def test_an_engine_that_refuses_a_removal_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    engine = Flickering(away=0)
+    ours = Containers(cast("Any", engine), {})
+    container = ours.create("image", [], {})
+    # as for whatever the engine answers that nobody has thought of
+    engine.there.clear()
+    ours.remove_ended(container)
+    ours.close()
+    assert f"the container {container.id} is left" in caplog.text
+    assert "KeyError" in caplog.text

@@ -13,8 +13,9 @@ from queue_runner.workers.claims import Claim
 from queue_runner.workers.slots import Slots
 
 
-def claim(number: int, lane: str | None, cores: int = 1) -> Claim:
-    job = Job(f"s.{number}", "s", number, "python", {}, {}, resources=Resources(cores=cores))
+def claim(number: int, lane: str | None, cores: int = 1, memory_bytes: int | None = None) -> Claim:
+    resources = Resources(cores=cores, memory_bytes=memory_bytes)
+    job = Job(f"s.{number}", "s", number, "python", {}, {}, resources=resources)
     return Claim(Delivery("jobs.default", b"", cores, 0, 1, None), job, lane=lane)
 
 
@@ -215,3 +216,41 @@ def test_what_is_behind_those_that_follow_another_runs() -> None:
     assert numbers(slots.take_behind(first)) == [1]
     runners.await_running(2)
     runners.end()
+
+
+def test_a_job_whose_work_is_over_gives_up_its_place_before_it_is_through() -> None:
+    slots = Slots(1, 100)
+    slots.put([claim(n, None, memory_bytes=80) for n in range(2)])
+    (first,) = slots.take()
+    assert slots.room() == 0
+    slots.work_is_over(first)
+    assert numbers(slots.take()) == [1]
+    assert not slots.idle
+
+
+def test_what_is_not_through_keeps_a_worker_from_ending() -> None:
+    slots = Slots(1, None)
+    slots.put([claim(0, None)])
+    (first,) = slots.take()
+    slots.work_is_over(first)
+    assert slots.room() == 1
+    assert not slots.idle
+    assert not slots.await_idle(0.0)
+    slots.free(first)
+    assert slots.idle
+    assert slots.await_idle(0.0)
+    assert slots.room() == 1
+
+
+def test_no_more_give_up_their_places_than_there_are_cores() -> None:
+    slots = Slots(1, None)
+    slots.put([claim(n, None) for n in range(3)])
+    (first,) = slots.take()
+    slots.work_is_over(first)
+    (second,) = slots.take()
+    slots.work_is_over(second)
+    # there is a runner for one that runs and one that ends; and a store that is away gets no more to do
+    assert slots.free_cores == 0
+    slots.free(second)
+    assert slots.free_cores == 1
+    assert numbers(slots.take()) == [2]

@@ -6,6 +6,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from queue_runner.errors import EngineRefused, EngineUnavailable
@@ -19,6 +20,9 @@ log = logging.getLogger("queue_runner.worker")
 
 #: Seconds between two tries to remove what an engine that is away has left; doubled up to the second.
 _PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
+#: Containers that have ended and are being removed while their jobs go on: an engine does several things at
+#: a time, and one that is slow at it does not get far behind.
+_MOST_BEHIND = 4
 
 #: Of the settings, those that the engine's API takes for the container itself, not for its surroundings.
 _ITS_OWN = (
@@ -43,6 +47,8 @@ class Containers:
         self._left: list[str] = []
         self._remover: threading.Thread | None = None
         self._closed = False
+        self._behind = ThreadPoolExecutor(_MOST_BEHIND, "docker-remove-ended")
+        self._places = threading.BoundedSemaphore(_MOST_BEHIND)
 
     def create(
         self, image: str, arguments: Sequence[str], labels: Mapping[str, str], **settings: Any
@@ -79,6 +85,22 @@ class Containers:
         if not self._removed(str(container.id)):
             self._later(str(container.id))
 
+    def remove_ended(self, container: Any) -> None:
+        """The same of one that has ended, without waiting for it unless several are being removed already."""
+        if self._places.acquire(blocking=False):
+            self._behind.submit(self._remove_behind, container)
+        else:
+            self.remove(container)
+
+    def _remove_behind(self, container: Any) -> None:
+        try:
+            self.remove(container)
+        except Exception:
+            # its job has its result by now
+            log.exception("the container %s is left until this worker ends", container.id)
+        finally:
+            self._places.release()
+
     def _removed(self, name: str) -> bool:
         try:
             with engine_errors():
@@ -113,6 +135,7 @@ class Containers:
             pause_s = _PAUSE_S if gone else min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def close(self) -> None:
+        self._behind.shutdown()
         with self._changed:
             self._closed = True
             self._changed.notify_all()

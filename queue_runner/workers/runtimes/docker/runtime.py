@@ -157,13 +157,15 @@ class DockerRuntime(Runtime):
 
     def _made(self, container: Any, attempt: Callable[[], Outcome]) -> Outcome:
         """What an attempt comes to; its container is removed then, unless it goes on."""
-        outcome: Outcome | None = None
         try:
             outcome = attempt()
-            return outcome
-        finally:
-            if outcome is None or outcome.left is None:
-                self._containers.remove(container)
+        except BaseException:
+            # it may be running yet, in the job's folder
+            self._containers.remove(container)
+            raise
+        if outcome.left is None:
+            self._containers.remove_ended(container)
+        return outcome
 
     def abandon(self, job_id: str) -> None:
         with engine_errors():
