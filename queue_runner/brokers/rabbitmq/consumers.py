@@ -106,7 +106,7 @@ class Standing:
             fits = lane in lanes and free[lane] <= want.most(lane)
             (ours if fits and not each.broken else others).append(each)
         if others:
-            await asyncio.shield(self._close(others))
+            await asyncio.shield(self.close(others))
         return ours
 
     def leave(self, consumers: Iterable[Consumer], *, open_: bool) -> None:
@@ -126,7 +126,7 @@ class Standing:
         if kept:
             self._until = loop.call_later(_AT_ONCE_S, lambda: self._io.spawn(self._nobody_came()))
         if others:
-            self._close(others)
+            self.close(others)
 
     async def _nobody_came(self) -> None:
         await self.end()
@@ -136,12 +136,13 @@ class Standing:
         """Shut them all, and wait until those that nobody waits for are shut, too."""
         consumers, self._consumers = self._consumers, ()
         if consumers:
-            self._close(consumers)
+            self.close(consumers)
         # not for those that other calls close meanwhile, of which there may always be one
         if self._closing:
             await asyncio.wait(self._closing)
 
-    def _close(self, consumers: Sequence[Consumer]) -> asyncio.Task[None]:
+    def close(self, consumers: Sequence[Consumer]) -> asyncio.Task[None]:
+        """Shut them, which `end` waits for; what still comes to them is spare."""
         task = self._io.spawn(shut(consumers))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)

@@ -259,6 +259,11 @@ class Leasing:
         if few and (claims := draw.finish(call.want)):
             self._leave(call, claims, consumers)
             return claims
+        full = not any(each.free for each in consumers)
+        if full and (claims := draw.finish(call.want)):
+            # nothing more comes to them before some of this is settled
+            self._standing.close(consumers)
+            return claims
         await shut(consumers)
         return draw.finish(call.want) or _none(consumers)
 
