@@ -303,7 +303,9 @@ while not os.path.exists("alive"):
     time.sleep(0.5)  # what is tested is that nothing happens
     assert (runtime.folder / "work" / "alive").read_text() == before
     wanted = [f"{leftovers.OWNER}={runtime.folder / 'lock'}"]
-    assert engine.containers.list(all=True, filters={"label": wanted}, ignore_removed=True) == []
+    eventually(
+        lambda: not engine.containers.list(all=True, filters={"label": wanted}, ignore_removed=True)
+    )
 
 
 def test_it_cannot_outlive_its_worker(tmp_path: Path, engine: DockerClient) -> None:

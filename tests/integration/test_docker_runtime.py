@@ -195,7 +195,7 @@ def test_containers_carry_the_names_of_what_they_do(
     assert "Health" not in container.attrs["State"]
     stop.throw("enough")
     running.join()
-    assert ours(engine, runtime) == []
+    eventually(lambda: ours(engine, runtime) == [])
 
 
 # -- how it ends -------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def test_an_exit_code_and_what_was_printed_arrive(
     assert "out\n" in log
     assert "err\n" in log
     assert log.count("x") == 3_000_000
-    assert ours(engine, runtime) == []
+    eventually(lambda: ours(engine, runtime) == [])
 
 
 @pytest.mark.parametrize("ignores", [False, True])

@@ -233,7 +233,7 @@ def test_what_a_shell_cannot_be_told_gets_a_container_of_its_own(
     code = "import sys; print(len(sys.argv[1]))"
     assert run(argv=("python3", "-c", code, long), name="long")[1] == "100000\n"
     assert run("", name="cpus", container={"cpuset": True})[0].exit_code == 0
-    assert ours(engine, runtime) == []
+    eventually(lambda: ours(engine, runtime) == [])
 
 
 def test_an_image_without_a_shell_gives_each_job_a_container(
@@ -254,7 +254,7 @@ def test_an_image_without_a_shell_gives_each_job_a_container(
         for number in range(2):
             outcome, _ = run(argv=("/true",), name=f"work.{number}", image=tag)
             assert outcome.exit_code == 0
-        assert ours(engine, runtime) == []
+        eventually(lambda: ours(engine, runtime) == [])
     finally:
         engine.images.remove(tag)
 
