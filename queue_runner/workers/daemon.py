@@ -193,6 +193,7 @@ class Worker:
         while not self._draining.is_set():
             self._turned_at = time.monotonic()
             self._endings.give_back(self._slots.overdue(), delay_s=0.0)
+            self._slots.free_of_what_takes_long()
             self._heir.end_overdue()
             if self._endings.settler.stalled:
                 self._draining.wait(_WAIT_STALLED_S)

@@ -4,8 +4,9 @@ The place is there before a job is leased, so that no worker holds what another 
 jobs are much shorter than a message's way, some are leased ahead: never more than a fraction of a
 second's worth.
 
-A job whose work is over gives up its place while what it wrote is measured and kept: that may be on its way
-to a store far away, and the cores are for computing.
+A job whose work is over gives up its place where it takes long to keep what it wrote: that may be on its way
+to a store far away, and the cores are for computing. Where it takes a moment, as it mostly does, another job
+beside that would be one more than there are cores, and both would take longer.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ _SHORT_S = 0.25
 _TURN_S = 0.05
 #: A leased job that waited so long is given back: its predecessors were longer than expected.
 _MAX_WAIT_S = 1.0
+#: A job whose work has been over for so long gives up its place.
+_KEEPING_S = 0.1
 
 
 class Slots:
@@ -35,8 +38,9 @@ class Slots:
         self._free_memory = memory_bytes
         self._waiting: deque[Claim] = deque()
         self._waiting_cores = 0
-        #: Those that gave up their places before they were through.
-        self._ending: set[Claim] = set()
+        #: Those that are not through, though their work is over: since when; and those without a place.
+        self._over: dict[Claim, float] = {}
+        self._placeless: set[Claim] = set()
         # each wakes those whom a change concerns: the others would take their turns only to wait again
         self._lock = threading.RLock()
         self._ready = threading.Condition(self._lock)
@@ -57,7 +61,7 @@ class Slots:
             return self._is_at_rest() and not self._waiting
 
     def _is_at_rest(self) -> bool:
-        return self._free_cores == self.cores and not self._ending
+        return self._free_cores == self.cores and not self._placeless
 
     # -- the daemon's side -------------------------------------------------------------------------
 
@@ -110,6 +114,18 @@ class Slots:
                 self._mean_s = None
                 self._tell_runner()
         return late
+
+    def free_of_what_takes_long(self) -> None:
+        """Free the places of those whose work is over, unless as many as there are cores have none any more.
+        Then more is left than is kept meanwhile, and has to be waited for.
+        """
+        limit = time.monotonic() - _KEEPING_S
+        with self._lock:
+            for claim in [each for each, since in self._over.items() if since <= limit]:
+                if len(self._placeless) < self.cores:
+                    del self._over[claim]
+                    self._placeless.add(claim)
+                    self._free_place_of(claim)
 
     def close(self) -> list[Claim]:
         """Ends every `take`; returns what was waiting."""
@@ -185,19 +201,16 @@ class Slots:
         return memory and claim.cores <= self._free_cores
 
     def work_is_over(self, claim: Claim) -> None:
-        """Of one that was taken alone, and is not through yet: its place is free, unless as many as there
-        are cores have given up theirs. Then more is left than is kept meanwhile, and has to be waited for.
-        """
+        """Of one that was taken alone, and is not through yet."""
         with self._lock:
-            if len(self._ending) < self.cores:
-                self._ending.add(claim)
-                self._free_place_of(claim)
+            self._over[claim] = time.monotonic()
 
     def free(self, claim: Claim) -> None:
         """claim: the first of what was taken, which is through."""
         with self._lock:
-            if claim in self._ending:
-                self._ending.remove(claim)
+            self._over.pop(claim, None)
+            if claim in self._placeless:
+                self._placeless.remove(claim)
             else:
                 self._free_place_of(claim)
             if self._is_at_rest():

@@ -256,7 +256,7 @@ def test_an_image_without_a_shell_gives_each_job_a_container(
             assert outcome.exit_code == 0
         eventually(lambda: ours(engine, runtime) == [])
     finally:
-        engine.images.remove(tag)
+        engine.images.remove(tag, force=True)
 
 
 # -- what it leaves ----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 
 from queue_runner.brokers.base import Delivery
 from queue_runner.model import Job, Resources
+from queue_runner.workers import slots as slots_module
 from queue_runner.workers.claims import Claim
 from queue_runner.workers.slots import Slots
 
@@ -218,21 +219,43 @@ def test_what_is_behind_those_that_follow_another_runs() -> None:
     runners.end()
 
 
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots_module, "_KEEPING_S", 0.0)
+
+
+def taken_and_over(slots: Slots) -> Claim:
+    (first,) = slots.take()
+    slots.work_is_over(first)
+    slots.free_of_what_takes_long()
+    return first
+
+
+@pytest.mark.usefixtures("at_once")
 def test_a_job_whose_work_is_over_gives_up_its_place_before_it_is_through() -> None:
     slots = Slots(1, 100)
     slots.put([claim(n, None, memory_bytes=80) for n in range(2)])
-    (first,) = slots.take()
-    assert slots.room() == 0
-    slots.work_is_over(first)
+    taken_and_over(slots)
     assert numbers(slots.take()) == [1]
     assert not slots.idle
 
 
+def test_it_keeps_its_place_for_the_moment_that_most_take() -> None:
+    slots = Slots(1, None)
+    slots.put([claim(n, None) for n in range(2)])
+    first = taken_and_over(slots)
+    assert slots.free_cores == 0
+    slots.free(first)
+    assert slots.free_cores == 1
+    slots.free_of_what_takes_long()
+    assert slots.free_cores == 1
+
+
+@pytest.mark.usefixtures("at_once")
 def test_what_is_not_through_keeps_a_worker_from_ending() -> None:
     slots = Slots(1, None)
     slots.put([claim(0, None)])
-    (first,) = slots.take()
-    slots.work_is_over(first)
+    first = taken_and_over(slots)
     assert slots.room() == 1
     assert not slots.idle
     assert not slots.await_idle(0.0)
@@ -242,15 +265,17 @@ def test_what_is_not_through_keeps_a_worker_from_ending() -> None:
     assert slots.room() == 1
 
 
+@pytest.mark.usefixtures("at_once")
 def test_no_more_give_up_their_places_than_there_are_cores() -> None:
     slots = Slots(1, None)
     slots.put([claim(n, None) for n in range(3)])
-    (first,) = slots.take()
-    slots.work_is_over(first)
-    (second,) = slots.take()
-    slots.work_is_over(second)
+    first = taken_and_over(slots)
+    second = taken_and_over(slots)
     # there is a runner for one that runs and one that ends; and a store that is away gets no more to do
     assert slots.free_cores == 0
+    slots.free(first)
+    slots.free_of_what_takes_long()
+    assert slots.free_cores == 1
     slots.free(second)
     assert slots.free_cores == 1
     assert numbers(slots.take()) == [2]
